@@ -1,0 +1,119 @@
+"""Health: what a check's verdict is, and what all verdicts say together.
+
+Holds: :class:`Verdict`, the pool's status made of verdicts, and the judgement of CONVERSA_PAR
+success. Add here: a judgement that needs numbers only. Do not add: queries, Dagster's check
+results, texts of remedies (they stand with each check).
+
+Source: domain.md, "Health".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from warmup_pipeline.domain.values import HealthStatus
+
+STALE_AFTER: Final = timedelta(minutes=10)
+"""A verdict older than this is not a verdict."""
+
+LEAST_ATTEMPTS: Final = 5
+"""Attempts today before today alone is judged."""
+
+PASSES_AT: Final = 80
+WARNS_AT: Final = 50
+TARGET: Final = 90
+"""Success rates of CONVERSA_PAR, in percent: passes at, warns at, and what is aimed for (above)."""
+
+CONVERSA_PAR_SUCCESS_RATE: Final = "conversa_par_success_rate"
+
+
+class Severity(StrEnum):
+    """How bad it is when a check does not pass."""
+
+    WARN = "warn"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one check says.
+
+    Attributes:
+        check: the check's name.
+        passed: whether all is well.
+        severity: what it means where it is not.
+        summary: one line an operator understands; no secret, no full phone number.
+        numbers: the numbers that were judged, by name.
+        concerned: the pools and chips it is about, as they may be shown.
+    """
+
+    check: str
+    passed: bool
+    severity: Severity
+    summary: str
+    numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
+    concerned: tuple[str, ...] = ()
+
+
+def health_of(verdicts: Iterable[Verdict]) -> HealthStatus:
+    """Return the pool's health: critical if anything fails at ERROR, degraded if anything warns.
+
+    Without a single verdict nothing is known, and silence is never healthy: that is critical.
+    """
+    known = list(verdicts)
+    bad = {verdict.severity for verdict in known if not verdict.passed}
+    if not known or Severity.ERROR in bad:
+        return HealthStatus.CRITICAL
+    return HealthStatus.DEGRADED if bad else HealthStatus.HEALTHY
+
+
+def conversa_par_success(
+    today: tuple[int, int], last_24h: tuple[int, int], *, sends_due_today: bool
+) -> Verdict:
+    """Judge the success rate of CONVERSA_PAR attempts (openings and reply turns).
+
+    Args:
+        today: (succeeded, failed) of the local day; unknown ones are in neither.
+        last_24h: the same of the last 24 hours, an import's history included.
+        sends_due_today: whether anything was due to be sent today.
+
+    Returns:
+        Today is judged from five attempts on, else the last 24 hours: 80 % passes, 50 % warns,
+        below fails. No attempt today although sends were due warns, or worse if the last 24 hours
+        fail. No attempt at all with nothing due passes.
+    """
+    attempts_today = sum(today)
+    judged_today = attempts_today >= LEAST_ATTEMPTS
+    succeeded, failed = today if judged_today else last_24h
+    attempts = succeeded + failed
+    silent = attempts_today == 0 and sends_due_today
+    rate = succeeded / attempts if attempts else None
+    period = "today" if judged_today else "in the last 24 hours"
+    numbers: dict[str, float | int | str | None] = {
+        "success_rate": rate,
+        "succeeded": succeeded,
+        "failed": failed,
+        "attempts_today": attempts_today,
+        "period": "today" if judged_today else "last_24h",
+        "target": TARGET / 100,
+    }
+    if rate is None:
+        summary = "no CONVERSA_PAR attempt in the last 24 hours"
+    else:
+        summary = f"{succeeded} of {attempts} CONVERSA_PAR attempts succeeded {period} ({rate:.1%})"
+    if silent:
+        summary += "; none was made today although sends were due"
+    # Whole numbers, so that exactly 80 % passes whatever the division rounds to.
+    passes = succeeded * 100 >= PASSES_AT * attempts
+    fails = succeeded * 100 < WARNS_AT * attempts
+    return Verdict(
+        check=CONVERSA_PAR_SUCCESS_RATE,
+        passed=passes and not silent,
+        severity=Severity.ERROR if fails else Severity.WARN,
+        summary=summary,
+        numbers=numbers,
+    )

@@ -1,0 +1,191 @@
+"""The protocol every gateway speaks, in the domain's words.
+
+Holds: what the cycle may ask of a gateway (:class:`Gateway`), the values that go in and come out,
+and the one error that comes out instead (:class:`GatewayError`). Add here: a capability every
+gateway has. Do not add: HTTP, paths, bodies (``evolution``, ``zapi``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from warmup_pipeline.domain.failures import Evidence, classify
+from warmup_pipeline.domain.values import ConnectionState, FailureClass, MessageState, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One chip as its gateway knows it.
+
+    Attributes:
+        chip_id: our id of the chip.
+        provider: which gateway.
+        instance: Evolution's instance name, or Z-API's instance id.
+        phone: the chip's own number, E.164 digits.
+    """
+
+    chip_id: str
+    provider: Provider
+    instance: str
+    phone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text turn."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture turn: the file's bytes, its MIME type (``image/jpeg``, ``image/png``) and a caption."""
+
+    data: bytes
+    mime: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioNote:
+    """An audio note: the file's bytes and MIME type (``audio/ogg``)."""
+
+    data: bytes
+    mime: str
+
+
+Content = Text | Picture | AudioNote
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a simulated gateway is told about a message, so that tests can ask it for the truth.
+
+    Sent as ``X-Warmup-Message: <message_id>;conversation=<id>;turn=<n>`` and ``X-Warmup-At`` (ISO
+    8601, UTC), in simulated mode only: a live gateway never learns these.
+    """
+
+    message_id: str
+    conversation_id: str
+    turn: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A gateway took a message.
+
+    Attributes:
+        message_id: WhatsApp's id of the message; the same on the receiving side.
+        queue_id: the id in the gateway's own queue (Z-API's ``zaapId``), ``None`` where there is none.
+    """
+
+    message_id: str
+    queue_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message a chip received, as its gateway needs it to mark it read."""
+
+    message_id: str
+    sender_phone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a gateway says of one session.
+
+    Attributes:
+        state: open, connecting, closed or unknown.
+        detail: the gateway's words, or ours about its silence; one line, already redacted.
+        needs_person: what a person must do (scan a QR code, mend credentials), ``None`` if nobody.
+    """
+
+    state: ConnectionState
+    detail: str = ""
+    needs_person: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a recovery attempt did.
+
+    Attributes:
+        action: ``restart`` or ``connect``.
+        taken: the gateway took the request (which does not yet mean that the session is up).
+        detail: one line, already redacted.
+        needs_person: what a person must do, ``None`` if nobody.
+    """
+
+    action: str
+    taken: bool
+    detail: str = ""
+    needs_person: str | None = None
+
+
+class GatewayError(Exception):
+    """A gateway refused, failed, or did not answer in time.
+
+    The text holds no secret and no full phone number: the client redacts it.
+
+    Attributes:
+        evidence: what was seen of the call.
+        failure: its class.
+        attempts: how many HTTP requests were made: 1, 2 after the one retry, 0 where none was (a
+            missing credential, or the step's end too near): see :attr:`attempted`.
+        server: key of the server or account concerned, for stopping a gateway in a cycle.
+    """
+
+    def __init__(self, message: str, *, evidence: Evidence, server: str, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.evidence = evidence
+        self.failure: FailureClass = classify(evidence)
+        self.attempts = attempts
+        self.server = server
+
+    @property
+    def attempted(self) -> bool:
+        """Whether a request was made. What was not attempted is no failure (domain.md, step 5)."""
+        return self.attempts > 0
+
+
+class Gateway(Protocol):
+    """One gateway, for the length of one step. Every call ends within its deadline.
+
+    Every method raises :class:`GatewayError` for anything but success.
+    """
+
+    @property
+    def polls_confirmations(self) -> bool:
+        """Whether :meth:`delivery_states` can be asked here (Evolution yes, Z-API no)."""
+        ...
+
+    def server_of(self, channel: Channel) -> str:
+        """Return the key of the server (or credential) that a channel's calls depend on."""
+        ...
+
+    async def connection_state(self, channel: Channel) -> Observation:
+        """Ask for the session's state. An answer that lies or says nothing is not ``open``."""
+        ...
+
+    async def recover(self, channel: Channel, seen: ConnectionState) -> Recovery:
+        """Make one recovery attempt suited to the state seen (domain.md, "The cycle", step 1)."""
+        ...
+
+    async def send(self, channel: Channel, to_phone: str, content: Content, trace: Trace) -> Accepted:
+        """Send one message. At most one retry, and only where the gateway certainly did not act."""
+        ...
+
+    async def mark_read(self, channel: Channel, received: Sequence[Received], at: datetime) -> None:
+        """Mark received messages as read; ``at`` is the logical time (told to a simulator only)."""
+        ...
+
+    async def delivery_states(
+        self, channel: Channel, since: datetime, until: datetime
+    ) -> Mapping[str, MessageState]:
+        """Return the highest known state by message id of what the channel sent in [since, until]."""
+        ...

@@ -1,0 +1,463 @@
+"""Evolution API 2.x, as the domain asks it.
+
+Holds: :class:`Evolution`, its paths and bodies, and the understanding of its answers, including
+those that lie: HTTP 200 with ``error: true``, a state that is missing, "Connection Closed" in three
+forms. Add here: another route. Do not add: deadlines, retries, wording of errors (``http``).
+
+Source: gateway-contract.md, part 1; domain.md, "Failures", where it classifies.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+from warmup_pipeline.domain.failures import Evidence, Scope, Stage
+from warmup_pipeline.domain.privacy import Redactor
+from warmup_pipeline.domain.values import MESSAGE_SCALE, ConnectionState, MessageState
+from warmup_pipeline.gateways.base import (
+    Accepted,
+    AudioNote,
+    Channel,
+    Content,
+    GatewayError,
+    Observation,
+    Picture,
+    Received,
+    Recovery,
+    Text,
+    Trace,
+)
+from warmup_pipeline.gateways.credentials import GatewaySettings
+from warmup_pipeline.gateways.http import MAX_ANSWER, Answer, Call, HttpGateway, Link, encode, safe_cause
+
+_STATES: Final = {
+    "open": ConnectionState.OPEN,
+    "connecting": ConnectionState.CONNECTING,
+    "close": ConnectionState.CLOSED,
+}
+_RECEIPTS: Final = {
+    "PENDING": MessageState.ACCEPTED,
+    "SERVER_ACK": MessageState.AT_WHATSAPP,
+    "DELIVERY_ACK": MessageState.DELIVERED,
+    "READ": MessageState.READ,
+    "PLAYED": MessageState.READ,
+}
+"""Receipts by their place on the domain's scale (contract 3.1); ``ERROR`` is apart, others say nothing."""
+
+_PAGE: Final = 20
+"""Messages per page: a picture's record holds its thumbnail byte by byte, about 40 KB."""
+_MOST_PAGES: Final = 50
+_PAGE_BYTES: Final = 4 * MAX_ANSWER
+
+_NO_INSTANCE: Final = re.compile(r'instance "?.*"? ?(?:does not exist|not found)', re.IGNORECASE)
+_CLOSED: Final = re.compile(r"connection closed", re.IGNORECASE)
+_NO_SOCKET: Final = re.compile(r"cannot read propert(?:y|ies) of undefined", re.IGNORECASE)
+
+_LONGEST_USER: Final = 18
+_NOT_DIGIT: Final = re.compile(r"[^0-9]")
+_BRAZIL: Final = re.compile(r"(55)([0-9]{2})([0-9])([0-9]{8})")
+_MEXICO_ARGENTINA: Final = re.compile(r"(5[24])([0-9])([0-9]{10})")
+
+
+def jid(phone: str) -> str:
+    """Return the address WhatsApp knows a number by, in the form the gateway itself makes of it.
+
+    A Brazilian mobile number loses its ninth digit where the area code is 31 or more and the digit
+    after the nine is 7 or more; Mexican and Argentinian numbers of 13 digits lose their third one.
+    Addresses that are already such (``…@lid``) stay.
+
+    Source: gateway-contract.md 1.1, "Number normalisation".
+    """
+    address = re.sub(r":[0-9]+(?=@|$)", "", phone)
+    if address.endswith(("@s.whatsapp.net", "@g.us", "@lid", "@broadcast")):
+        return address
+    digits = _NOT_DIGIT.sub("", address)
+    if len(digits) >= _LONGEST_USER:
+        return f"{digits}@g.us"
+    if match := _BRAZIL.fullmatch(digits):
+        country, area, _, subscriber = match.groups()
+        if int(area) >= 31 and int(subscriber[0]) >= 7:
+            digits = country + area + subscriber
+    elif match := _MEXICO_ARGENTINA.fullmatch(digits):
+        digits = match[1] + match[3]
+    return f"{digits}@s.whatsapp.net"
+
+
+def flatten(body: object) -> str:
+    """Return the words of an error body as one text, whatever its shape.
+
+    ``response.message`` is a string, a list of strings, a list of lists or a list of objects;
+    ``whatsappNumbers`` has no envelope at all (contract 1.1, 1.12).
+    """
+    return "; ".join(dict.fromkeys(_words(_message(body))))
+
+
+def _message(body: object) -> object:
+    if not isinstance(body, dict):
+        return body
+    for path in (("response", "message"), ("output", "payload", "message"), ("message",), ("error",)):
+        found: object = body
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        if found:
+            return found
+    return body or None
+
+
+def _words(message: object) -> Iterator[str]:
+    if message is None:
+        return
+    if isinstance(message, str):
+        yield message
+    elif isinstance(message, list):
+        for part in message:
+            yield from _words(part)
+    elif isinstance(message, dict) and message.get("exists") is False:
+        yield f"{message.get('number') or message.get('jid') or 'the number'} is not on WhatsApp"
+    else:
+        yield json.dumps(message, ensure_ascii=False)
+
+
+def understand(answer: Answer) -> Evidence:
+    """Return what a refusal shows: who is at fault, in flags that the domain classifies."""
+    body, unreadable = answer.parsed()
+    text = answer.text() if unreadable else flatten(body)
+    message = _message(body)
+    missing = isinstance(message, list) and any(
+        isinstance(part, dict) and part.get("exists") is False for part in message
+    )
+    return Evidence(
+        stage=Stage.ANSWERED,
+        status=answer.status,
+        text=text,
+        recipient_missing=missing,
+        disconnected=bool(_CLOSED.search(text) or (answer.status >= 500 and _NO_SOCKET.search(text))),
+        bad_credentials=answer.status == 401,
+        retry_after=answer.retry_after,
+    )
+
+
+def highest(statuses: Sequence[str]) -> MessageState:
+    """Return the state that a message's receipts amount to; their order means nothing.
+
+    An error counts unless the message was delivered: after that it is noise (contract 3.1).
+    """
+    reached = max(
+        (_RECEIPTS[status] for status in statuses if status in _RECEIPTS),
+        key=MESSAGE_SCALE.index,
+        default=MessageState.ACCEPTED,
+    )
+    delivered = MESSAGE_SCALE.index(reached) >= MESSAGE_SCALE.index(MessageState.DELIVERED)
+    return MessageState.FAILED if "ERROR" in statuses and not delivered else reached
+
+
+class Evolution(HttpGateway):
+    """The client of one Evolution server, for the length of one step.
+
+    Every call raises :class:`~warmup_pipeline.gateways.base.GatewayError` for anything but success.
+
+    Args:
+        link: the way to the server, ``None`` where no address is set.
+        settings: keys.
+        redactor: takes secrets and phones out of every text.
+        simulated: whether the gateway is the simulator.
+        at: logical time told with calls that bring none of their own.
+    """
+
+    name: ClassVar[str] = "Evolution API"
+
+    def __init__(
+        self,
+        link: Link | None,
+        settings: GatewaySettings,
+        redactor: Redactor,
+        *,
+        simulated: bool,
+        at: datetime | None = None,
+    ) -> None:
+        super().__init__(link, redactor, simulated=simulated, at=at)
+        self._settings = settings
+
+    @property
+    def polls_confirmations(self) -> bool:
+        """Whether delivery states can be asked here: yes."""
+        return True
+
+    async def connection_state(self, channel: Channel) -> Observation:
+        """Ask for the session's state.
+
+        A missing state means that the instance is not loaded in the server: not connected. An
+        instance that does not exist needs a person.
+        """
+        try:
+            body = await self._call(channel, "read the connection state", "GET", "/instance/connectionState")
+        except GatewayError as error:
+            if not _is_no_instance(error.evidence):
+                raise
+            return Observation(
+                ConnectionState.CLOSED, error.evidence.text, needs_person=self._create_instance(channel)
+            )
+        state = _instance_state(body)
+        if state is None:
+            return Observation(
+                ConnectionState.CLOSED, "the gateway gave no state: the instance is not loaded there"
+            )
+        if state not in _STATES:
+            return Observation(ConnectionState.CLOSED, self._clean(f"the gateway says {state}"))
+        return Observation(_STATES[state])
+
+    async def recover(self, channel: Channel, seen: ConnectionState) -> Recovery:
+        """Restart a session that is connecting (or open but dead); connect one that is closed.
+
+        HTTP 200 means nothing here: ``error: true`` is a refusal, and a QR code means that the
+        session is lost until a person scans it. Whether it came back is seen by the next cycle.
+        """
+        restart = seen in (ConnectionState.CONNECTING, ConnectionState.OPEN)
+        action = "restart" if restart else "connect"
+        try:
+            body = await self._call(
+                channel,
+                f"{action} the session",
+                "POST" if restart else "GET",
+                f"/instance/{action}",
+            )
+        except GatewayError as error:
+            if not _is_no_instance(error.evidence):
+                raise
+            return Recovery(
+                action,
+                taken=False,
+                detail=error.evidence.text,
+                needs_person=self._create_instance(channel),
+            )
+        if not isinstance(body, dict) or body.get("error"):
+            words = self._clean(flatten(body))
+            return Recovery(action, taken=False, detail=f"the gateway answered 200 with an error: {words}")
+        if body.get("code") or body.get("base64") or body.get("pairingCode"):
+            return Recovery(
+                action,
+                taken=True,
+                detail="the gateway offers a QR code",
+                needs_person="scan the QR code with the chip's phone: the session was logged out",
+            )
+        if (state := _instance_state(body)) is not None:
+            return Recovery(action, taken=True, detail=self._clean(f"the gateway says {state}"))
+        return Recovery(action, taken=True, detail="connecting, no QR code asked for yet")
+
+    async def send(self, channel: Channel, to_phone: str, content: Content, trace: Trace) -> Accepted:
+        """Send one message and return WhatsApp's id of it."""
+        match content:
+            case Text(text):
+                asked, path, body = "send a text", "/message/sendText", {"text": text}
+            case Picture(data, _, caption):
+                # No data: prefix (refused), and no file name: the server makes a JPEG of every image
+                # and would label it by the name's extension.
+                asked, path = "send a picture", "/message/sendMedia"
+                body = {"mediatype": "image", "media": base64.b64encode(data).decode("ascii")}
+                if caption:
+                    body["caption"] = caption
+            case AudioNote(data, _):
+                # The field is "audio" here; with "media" the answer is always 400.
+                asked, path = "send an audio note", "/message/sendWhatsAppAudio"
+                body = {"audio": base64.b64encode(data).decode("ascii")}
+        answer = await self._answer(
+            channel, asked, "POST", path, {"number": to_phone, **body}, at=None, trace=trace
+        )
+        parsed, problem = answer.parsed()
+        key = parsed.get("key") if isinstance(parsed, dict) else None
+        message_id = key.get("id") if isinstance(key, dict) else None
+        if isinstance(message_id, str) and message_id:
+            return Accepted(message_id)
+        if isinstance(parsed, dict) and parsed.get("error"):
+            raise self._refused(channel, asked, answer)
+        raise self._unreadable(channel, asked, answer, "no message id in the answer") from safe_cause(
+            problem, self._redactor
+        )
+
+    async def mark_read(self, channel: Channel, received: Sequence[Received], at: datetime) -> None:
+        """Mark received messages as read.
+
+        The gateway skips addresses it does not take (``@lid``) and still answers success.
+        """
+        if not received:
+            return
+        asked = "mark messages as read"
+        keys = {(jid(message.sender_phone), message.message_id) for message in received}
+        answer = await self._answer(
+            channel,
+            asked,
+            "POST",
+            "/chat/markMessageAsRead",
+            # Items must be unique, or the whole request is refused.
+            {"readMessages": [{"remoteJid": j, "fromMe": False, "id": i} for j, i in sorted(keys)]},
+            at=at,
+        )
+        parsed, problem = answer.parsed()
+        if isinstance(parsed, dict) and parsed.get("error"):
+            raise self._refused(channel, asked, answer)
+        if not isinstance(parsed, dict) or parsed.get("read") != "success":
+            raise self._unreadable(
+                channel, asked, answer, "the answer does not say that it was done"
+            ) from safe_cause(problem, self._redactor)
+
+    async def delivery_states(
+        self, channel: Channel, since: datetime, until: datetime
+    ) -> Mapping[str, MessageState]:
+        """Return the highest known state by message id of what the channel sent in [since, until].
+
+        Both times must have a zone. The gateway keeps whole seconds, so the bounds are widened to
+        them, and filters by time only where both bounds are given.
+        """
+        first = since.astimezone(UTC).replace(microsecond=0)
+        last = (until.astimezone(UTC) + timedelta(microseconds=999_999)).replace(microsecond=0)
+        where = {
+            "key": {"fromMe": True},
+            "messageTimestamp": {"gte": _stamp(first), "lte": _stamp(last)},
+        }
+        states: dict[str, MessageState] = {}
+        for page in range(1, _MOST_PAGES + 1):
+            asked = "look up delivery states"
+            answer = await self._answer(
+                channel,
+                asked,
+                "POST",
+                "/chat/findMessages",
+                {"where": where, "page": page, "offset": _PAGE},
+                max_bytes=_PAGE_BYTES,
+            )
+            parsed, problem = answer.parsed()
+            messages = parsed.get("messages") if isinstance(parsed, dict) else None
+            records = messages.get("records") if isinstance(messages, dict) else None
+            pages = messages.get("pages") if isinstance(messages, dict) else None
+            if isinstance(parsed, dict) and parsed.get("error"):
+                raise self._refused(channel, asked, answer)
+            if not isinstance(records, list) or not isinstance(pages, int):
+                raise self._unreadable(channel, asked, answer, "no messages in the answer") from safe_cause(
+                    problem, self._redactor
+                )
+            for record in records:
+                if (read := _receipts(record)) is not None:
+                    states[read[0]] = read[1]
+            if page >= pages or not records:
+                break
+        return states
+
+    def _create_instance(self, channel: Channel) -> str:
+        return self._redactor.text(
+            f"create the instance {channel.instance} in Evolution, or correct the chip's instance name"
+        )
+
+    def _key(self, channel: Channel) -> tuple[str | None, Scope]:
+        own = self._settings.evolution_instance_keys.get(channel.instance)
+        return (own, Scope.INSTANCE) if own else (self._settings.evolution_key, Scope.SERVER)
+
+    async def _call(
+        self,
+        channel: Channel,
+        asked: str,
+        method: str,
+        route: str,
+    ) -> Any:
+        answer = await self._answer(channel, asked, method, route)
+        parsed, problem = answer.parsed()
+        if problem is not None:
+            raise self._unreadable(channel, asked, answer, "the answer is no JSON") from safe_cause(
+                problem, self._redactor
+            )
+        return parsed
+
+    async def _answer(
+        self,
+        channel: Channel,
+        asked: str,
+        method: str,
+        route: str,
+        body: object = None,
+        *,
+        at: datetime | None = None,
+        trace: Trace | None = None,
+        max_bytes: int = MAX_ANSWER,
+    ) -> Answer:
+        """Make one call and return its 2xx answer."""
+        if self._link is None:
+            raise self._not_set(channel, asked, "set EVOLUTION_API_URL", scope=Scope.SERVER)
+        key, scope = self._key(channel)
+        if not key:
+            raise self._not_set(channel, asked, "set EVOLUTION_API_KEY", scope=scope)
+        if channel.instance in ("", ".", ".."):
+            raise self._not_set(
+                channel, asked, "give the chip its Evolution instance name", scope=Scope.INSTANCE
+            )
+        headers = {
+            "apikey": key,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            **({} if body is None else {"Content-Type": "application/json"}),
+            **self._simulator_headers(at, trace),
+        }
+        call = Call(
+            method,
+            self._link.url(f"{route}/{quote(channel.instance, safe='')}"),
+            headers,
+            None if body is None else encode(body),
+            max_bytes,
+        )
+        answer = await self._ask(self._link, channel, asked, call)
+        if not answer.success:
+            raise self._refused(channel, asked, answer)
+        return answer
+
+    def _refused(self, channel: Channel, asked: str, answer: Answer) -> GatewayError:
+        evidence = understand(answer)
+        remedy = ""
+        if evidence.bad_credentials:
+            _, scope = self._key(channel)
+            evidence = Evidence(
+                Stage.ANSWERED, answer.status, evidence.text, bad_credentials=True, scope=scope
+            )
+            remedy = (
+                "the key is wrong: set EVOLUTION_API_KEY"
+                if scope is Scope.SERVER
+                else "the instance's own key is wrong: mend it under evolution: in WARMUP_SECRETS_FILE"
+            )
+        elif _is_no_instance(evidence):
+            remedy = self._create_instance(channel)
+        elif 300 <= answer.status < 400:
+            remedy = "the server redirects: set EVOLUTION_API_URL to the address it redirects to"
+        return self._error(channel, asked, evidence, attempts=answer.attempts, remedy=remedy)
+
+
+def _instance_state(body: object) -> str | None:
+    """Return ``instance.state``. At top level there never is one, though clients often look there."""
+    instance = body.get("instance") if isinstance(body, dict) else None
+    state = instance.get("state") if isinstance(instance, dict) else None
+    return state if isinstance(state, str) and state else None
+
+
+def _is_no_instance(evidence: Evidence) -> bool:
+    # By its words too: a 404 can be a dead media address or a wrong path (contract 1.1).
+    return evidence.status == 404 and bool(_NO_INSTANCE.search(evidence.text))
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def _receipts(record: object) -> tuple[str, MessageState] | None:
+    if not isinstance(record, dict):
+        return None
+    key, updates = record.get("key"), record.get("MessageUpdate")
+    if not isinstance(key, dict) or key.get("fromMe") is not True or not isinstance(key.get("id"), str):
+        return None
+    statuses = [
+        update["status"]
+        for update in (updates if isinstance(updates, list) else [])
+        if isinstance(update, dict) and isinstance(update.get("status"), str)
+    ]
+    return key["id"], highest(statuses)

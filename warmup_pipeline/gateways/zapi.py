@@ -1,0 +1,285 @@
+"""Z-API, as the domain asks it.
+
+Holds: :class:`ZApi`, its paths and bodies, and the understanding of its answers: an ``error`` text
+stands on a connected instance's status, and a failure may come as HTTP 200. Add here: another
+route. Do not add: deadlines, retries, wording of errors (``http``).
+
+The token is part of every path: no address of a request ever goes into a text.
+
+Source: gateway-contract.md, part 2; domain.md, "Failures", where it classifies.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+from warmup_pipeline.domain.failures import Evidence, Scope, Stage
+from warmup_pipeline.domain.privacy import Redactor
+from warmup_pipeline.domain.values import ConnectionState, MessageState
+from warmup_pipeline.gateways.base import (
+    Accepted,
+    AudioNote,
+    Channel,
+    Content,
+    GatewayError,
+    Observation,
+    Picture,
+    Received,
+    Recovery,
+    Text,
+    Trace,
+)
+from warmup_pipeline.gateways.credentials import GatewaySettings
+from warmup_pipeline.gateways.http import Answer, Call, HttpGateway, Link, encode, safe_cause
+
+_NO_CONTENT: Final = 204
+
+_CLIENT_TOKEN: Final = re.compile(r"client-token|^\S+ not allowed\.?$", re.IGNORECASE)
+"""The account's token is missing or wrong, or the account refuses our address: ``null not allowed``."""
+_DISCONNECTED: Final = re.compile(
+    r"(?:not|to be) connected|disconnected|restore the session|connection closed", re.IGNORECASE
+)
+_NO_RECIPIENT: Final = re.compile(r"phone number does not exist|invalid phone", re.IGNORECASE)
+_LOGGED_OUT: Final = re.compile(r"restore the session|\bqr[\s_-]?code", re.IGNORECASE)
+_UNSUBSCRIBED: Final = re.compile(r"subscribe to this instance", re.IGNORECASE)
+_NO_INSTANCE: Final = re.compile(r"instance not found|NOT_FOUND", re.IGNORECASE)
+
+
+def error_text(body: object) -> str:
+    """Return the words of an error body: ``error``, ``errorCode`` and ``message``, where they are texts."""
+    if not isinstance(body, dict):
+        return ""
+    parts = (body.get(key) for key in ("error", "errorCode", "message"))
+    return "; ".join(dict.fromkeys(part for part in parts if isinstance(part, str) and part))
+
+
+def understand(answer: Answer) -> Evidence:
+    """Return what a refusal shows: who is at fault, in flags that the domain classifies."""
+    body, unreadable = answer.parsed()
+    text = answer.text() if unreadable else error_text(body) or answer.text()
+    words = error_text(body)
+    account = any(_CLIENT_TOKEN.search(part) for part in words.split("; "))
+    return Evidence(
+        stage=Stage.ANSWERED,
+        status=answer.status,
+        text=text,
+        recipient_missing=bool(_NO_RECIPIENT.search(words)),
+        disconnected=bool(_DISCONNECTED.search(words)),
+        bad_credentials=account or answer.status == 401,
+        scope=Scope.SERVER if account else Scope.INSTANCE,
+        retry_after=answer.retry_after,
+    )
+
+
+class ZApi(HttpGateway):
+    """The client of one Z-API account, for the length of one step.
+
+    Every call raises :class:`~warmup_pipeline.gateways.base.GatewayError` for anything but success.
+
+    Args:
+        link: the way to the server.
+        settings: the account's token and the instances' tokens.
+        redactor: takes secrets and phones out of every text.
+        simulated: whether the gateway is the simulator.
+        at: logical time told with calls that bring none of their own.
+    """
+
+    name: ClassVar[str] = "Z-API"
+
+    def __init__(
+        self,
+        link: Link | None,
+        settings: GatewaySettings,
+        redactor: Redactor,
+        *,
+        simulated: bool,
+        at: datetime | None = None,
+    ) -> None:
+        super().__init__(link, redactor, simulated=simulated, at=at)
+        self._settings = settings
+
+    @property
+    def polls_confirmations(self) -> bool:
+        """Whether delivery states can be asked here: no, Z-API tells them by webhook only."""
+        return False
+
+    async def connection_state(self, channel: Channel) -> Observation:
+        """Ask for the session's state. ``connected`` alone decides; ``error`` is a status text.
+
+        An instance that a person must mend (logged out, unsubscribed, unknown) is not connected and
+        says so.
+        """
+        asked = "read the connection state"
+        try:
+            body = await self._call(channel, asked, "GET", "/status")
+        except GatewayError as error:
+            if (needs := self._needs_person(error.evidence.text)) is None or error.evidence.bad_credentials:
+                raise
+            return Observation(ConnectionState.CLOSED, error.evidence.text, needs)
+        words = error_text(body)
+        if body.get("connected") is True:
+            offline = body.get("smartphoneConnected") is False
+            return Observation(ConnectionState.OPEN, "the chip's phone is offline" if offline else "")
+        return Observation(
+            ConnectionState.CLOSED,
+            self._clean(words) or "the gateway did not say that it is connected",
+            self._needs_person(words),
+        )
+
+    async def recover(self, channel: Channel, seen: ConnectionState) -> Recovery:
+        """Restart the instance, whatever was seen. Whether it came back is seen by the next cycle."""
+        del seen
+        action = "restart"
+        try:
+            body = await self._call(channel, "restart the session", "GET", "/restart")
+        except GatewayError as error:
+            if (needs := self._needs_person(error.evidence.text)) is None or error.evidence.bad_credentials:
+                raise
+            return Recovery(action, taken=False, detail=error.evidence.text, needs_person=needs)
+        taken = body.get("value") is True
+        return Recovery(action, taken=taken, detail="" if taken else "the gateway did not take the restart")
+
+    async def send(self, channel: Channel, to_phone: str, content: Content, trace: Trace) -> Accepted:
+        """Put one message into the gateway's queue; return WhatsApp's id and the queue's."""
+        match content:
+            case Text(text):
+                asked, path, body = "send a text", "/send-text", {"message": text}
+            case Picture(data, mime, caption):
+                asked, path = "send a picture", "/send-image"
+                body = {"image": _data_uri(mime, data)}
+                if caption:
+                    body["caption"] = caption
+            case AudioNote(data, mime):
+                asked, path, body = "send an audio note", "/send-audio", {"audio": _data_uri(mime, data)}
+        answer = await self._answer(channel, asked, "POST", path, {"phone": to_phone, **body}, trace=trace)
+        parsed, problem = answer.parsed()
+        message_id = parsed.get("messageId") if isinstance(parsed, dict) else None
+        if isinstance(message_id, str) and message_id:
+            queue_id = parsed.get("zaapId")
+            return Accepted(message_id, queue_id if isinstance(queue_id, str) and queue_id else None)
+        raise self._unreadable(channel, asked, answer, "no message id in the answer") from safe_cause(
+            problem, self._redactor
+        )
+
+    async def mark_read(self, channel: Channel, received: Sequence[Received], at: datetime) -> None:
+        """Mark received messages as read, one request each; the first refusal ends it."""
+        asked = "mark messages as read"
+        for message in dict.fromkeys(received):
+            answer = await self._answer(
+                channel,
+                asked,
+                "POST",
+                "/read-message",
+                {"phone": message.sender_phone, "messageId": message.message_id},
+                at=at,
+            )
+            parsed, problem = answer.parsed()
+            # 204 by the current documentation, an empty object by the older one.
+            if answer.status != _NO_CONTENT and not isinstance(parsed, dict):
+                raise self._unreadable(
+                    channel, asked, answer, "the answer does not say that it was done"
+                ) from safe_cause(problem, self._redactor)
+
+    async def delivery_states(
+        self, channel: Channel, since: datetime, until: datetime
+    ) -> Mapping[str, MessageState]:
+        """Return nothing: there is no route to ask (contract 2.3)."""
+        del channel, since, until
+        return {}
+
+    @staticmethod
+    def _needs_person(words: str) -> str | None:
+        if _LOGGED_OUT.search(words):
+            return "restore the session in Z-API's panel, or scan the QR code with the chip's phone"
+        if _UNSUBSCRIBED.search(words):
+            return "renew the subscription of this Z-API instance"
+        if _NO_INSTANCE.search(words):
+            return "correct the chip's Z-API instance id, or its token under zapi: in WARMUP_SECRETS_FILE"
+        return None
+
+    async def _call(self, channel: Channel, asked: str, method: str, route: str) -> dict[str, Any]:
+        answer = await self._answer(channel, asked, method, route)
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, dict):
+            raise self._unreadable(channel, asked, answer, "the answer is no JSON object") from safe_cause(
+                problem, self._redactor
+            )
+        return parsed
+
+    async def _answer(
+        self,
+        channel: Channel,
+        asked: str,
+        method: str,
+        route: str,
+        body: object = None,
+        *,
+        at: datetime | None = None,
+        trace: Trace | None = None,
+    ) -> Answer:
+        """Make one call and return its answer where that is no refusal."""
+        if channel.instance in ("", ".", ".."):
+            raise self._not_set(channel, asked, "give the chip its Z-API instance id", scope=Scope.INSTANCE)
+        token = self._settings.zapi_tokens.get(channel.instance)
+        if not token or self._link is None:
+            raise self._not_set(
+                channel,
+                asked,
+                "name the instance's token under zapi: in WARMUP_SECRETS_FILE",
+                scope=Scope.INSTANCE,
+            )
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            **({} if body is None else {"Content-Type": "application/json"}),
+            **self._simulator_headers(at, trace),
+        }
+        if self._settings.zapi_client_token:
+            headers["Client-Token"] = self._settings.zapi_client_token
+        path = f"/instances/{quote(channel.instance, safe='')}/token/{quote(token, safe='')}{route}"
+        answer = await self._ask(
+            self._link,
+            channel,
+            asked,
+            Call(method, self._link.url(path), headers, None if body is None else encode(body)),
+        )
+        if not answer.success or self._is_refusal(answer, route):
+            raise self._refused(channel, asked, answer)
+        return answer
+
+    @staticmethod
+    def _is_refusal(answer: Answer, route: str) -> bool:
+        """Whether a 2xx is a failure: an ``error``, and nothing that says it worked."""
+        if answer.status == _NO_CONTENT:
+            return False
+        body, _ = answer.parsed()
+        if not isinstance(body, dict) or not body.get("error"):
+            return False
+        if route == "/status":
+            return not isinstance(body.get("connected"), bool)
+        return not (body.get("messageId") or body.get("value") is True)
+
+    def _refused(self, channel: Channel, asked: str, answer: Answer) -> GatewayError:
+        evidence = understand(answer)
+        remedy = ""
+        if evidence.bad_credentials:
+            remedy = (
+                "the account does not let us in: set ZAPI_CLIENT_TOKEN to its security token"
+                if evidence.scope is Scope.SERVER
+                else "mend the instance's token under zapi: in WARMUP_SECRETS_FILE"
+            )
+        elif 300 <= answer.status < 400:
+            remedy = "the server redirects: set ZAPI_BASE_URL to the address it redirects to"
+        else:
+            remedy = self._needs_person(evidence.text) or ""
+        return self._error(channel, asked, evidence, attempts=answer.attempts, remedy=remedy)
+
+
+def _data_uri(mime: str, data: bytes) -> str:
+    # The opposite of Evolution: Z-API wants the prefix.
+    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"

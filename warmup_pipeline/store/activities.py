@@ -1,0 +1,271 @@
+"""Planned openings and markings, and the day plans they belong to.
+
+Holds: inserting plans, claiming what is due, and moving activities to the next state. Every change
+of state is conditional on the state it comes from, so that nothing final ever changes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.values import OPEN_ACTIVITY_STATES, ActivityState, Phase, RowSource
+from warmup_pipeline.store.bulk import insert_new_rows, insert_rows, update_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import activities, activity_types, chips, day_plans, deferrals
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One row of ``activities``: see the column comments there."""
+
+    id: str
+    pool: str
+    chip_id: str
+    type: str
+    day: date
+    planned_at: datetime
+    due_at: datetime
+    state: ActivityState
+    reason: str | None
+    deferrals: int
+    cycle_id: str | None
+    conversation_id: str | None
+    source: RowSource
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """The newest plan of a chip for a day."""
+
+    revision: int
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """Something due that is put off."""
+
+    chip_id: str
+    type: str
+    reason: str
+    until: datetime
+    activity_id: str | None = None
+    conversation_id: str | None = None
+
+
+_columns = tuple(activities.c[name] for name in Activity.__dataclass_fields__)
+_open = sorted(OPEN_ACTIVITY_STATES)
+
+
+def _activity(row: sa.RowMapping) -> Activity:
+    data = dict(row)
+    data |= {"state": ActivityState(data["state"]), "source": RowSource(data["source"])}
+    return Activity(**data)
+
+
+def know_types(tx: Transaction, types: Mapping[str, tuple[bool, bool]]) -> None:
+    """Keep ``activity_types`` equal to the registry: name -> (executable, opens a conversation)."""
+    stored = {
+        row.name: (row.executable, row.opens_conversation)
+        for row in tx.connection.execute(sa.select(activity_types))
+    }
+    new = [name for name in types if name not in stored]
+    insert_new_rows(
+        tx,
+        activity_types,
+        [{"name": n, "executable": types[n][0], "opens_conversation": types[n][1]} for n in new],
+    )
+    changed = [name for name, flags in types.items() if name in stored and stored[name] != flags]
+    update_rows(
+        tx,
+        activity_types,
+        [{"name": n, "executable": types[n][0], "opens_conversation": types[n][1]} for n in changed],
+        key="name",
+    )
+
+
+def plans_of(tx: Transaction, pool: str, day: date) -> dict[str, StoredPlan]:
+    """Return the newest plan of each of the pool's chips for a day."""
+    query = (
+        sa.select(day_plans.c.chip_id, day_plans.c.revision, day_plans.c.phase)
+        .join(chips, chips.c.id == day_plans.c.chip_id)
+        .where(chips.c.pool == pool, day_plans.c.day == day)
+        .order_by(day_plans.c.revision)
+    )
+    return {row.chip_id: StoredPlan(row.revision, Phase(row.phase)) for row in tx.connection.execute(query)}
+
+
+def insert_plans(tx: Transaction, plans: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert day plans and their activities."""
+    insert_rows(tx, day_plans, plans)
+    insert_rows(tx, activities, rows)
+
+
+def insert_history(tx: Transaction, plans: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert an import's plans and activities; what is there already stays as it is."""
+    insert_new_rows(tx, day_plans, plans)
+    insert_new_rows(tx, activities, rows)
+
+
+def known_ids(tx: Transaction) -> set[str]:
+    """Return the ids of imported activities."""
+    return set(tx.connection.execute(sa.select(activities.c.id).where(activities.c.source == RowSource.IMPORT)).scalars())
+
+
+def cancel_rest_of_day(tx: Transaction, chip_days: Mapping[str, date], *, at: datetime, reason: str) -> None:
+    """Cancel what is still planned of chips' days."""
+    by_day: dict[date, list[str]] = {}
+    for chip_id, day in chip_days.items():
+        by_day.setdefault(day, []).append(chip_id)
+    for day, ids in by_day.items():
+        tx.connection.execute(
+            sa.update(activities)
+            .where(activities.c.chip_id.in_(ids), activities.c.day == day, activities.c.state == ActivityState.PLANNED)
+            .values(state=ActivityState.CANCELLED, reason=reason, final_at=at)
+        )
+
+
+def expire(tx: Transaction, pool: str, *, tick: datetime, day: date, late_after: timedelta, cycle_id: str) -> int:
+    """Expire what is too late: an hour past its due time, or of a day that is over. Returns how many."""
+    late = sa.and_(activities.c.due_at < tick - late_after, activities.c.day == day)
+    over = activities.c.day < day
+    result = tx.connection.execute(
+        sa.update(activities)
+        .where(activities.c.pool == pool, activities.c.state == ActivityState.PLANNED, sa.or_(late, over))
+        .values(
+            state=ActivityState.EXPIRED,
+            reason=sa.case((over, "day_over"), else_="late"),
+            final_at=tick,
+            cycle_id=cycle_id,
+        )
+    )
+    return int(result.rowcount)
+
+
+def due(tx: Transaction, pool: str, *, tick: datetime, day: date) -> list[Activity]:
+    """Return what is planned and due, earliest first."""
+    query = (
+        sa.select(*_columns)
+        .where(
+            activities.c.pool == pool,
+            activities.c.state == ActivityState.PLANNED,
+            activities.c.due_at <= tick,
+            activities.c.day == day,
+        )
+        .order_by(activities.c.due_at, activities.c.id)
+    )
+    return [_activity(row) for row in tx.connection.execute(query).mappings()]
+
+
+def claim(tx: Transaction, ids: Sequence[str], cycle_id: str) -> None:
+    """Give planned activities to a cycle."""
+    update_rows(
+        tx,
+        activities,
+        [{"id": i, "state": ActivityState.CLAIMED, "cycle_id": cycle_id} for i in ids],
+        where=activities.c.state == ActivityState.PLANNED,
+    )
+
+
+def claimed_by(tx: Transaction, cycle_id: str) -> list[Activity]:
+    """Return what a cycle holds, earliest due first."""
+    query = (
+        sa.select(*_columns)
+        .where(activities.c.cycle_id == cycle_id, activities.c.state == ActivityState.CLAIMED)
+        .order_by(activities.c.due_at, activities.c.id)
+    )
+    return [_activity(row) for row in tx.connection.execute(query).mappings()]
+
+
+def claimed_elsewhere(tx: Transaction, pool: str, cycle_id: str) -> list[Activity]:
+    """Return what other cycles of the pool still hold: their processes are gone."""
+    query = (
+        sa.select(*_columns)
+        .where(
+            activities.c.pool == pool,
+            activities.c.state == ActivityState.CLAIMED,
+            activities.c.cycle_id != cycle_id,
+        )
+        .order_by(activities.c.id)
+    )
+    return [_activity(row) for row in tx.connection.execute(query).mappings()]
+
+
+def attach_conversations(tx: Transaction, pairs: Mapping[str, str]) -> None:
+    """Note which conversation each claimed opening opens: activity id -> conversation id."""
+    update_rows(tx, activities, [{"id": a, "conversation_id": c} for a, c in pairs.items()])
+
+
+def release(tx: Transaction, ids: Sequence[str]) -> None:
+    """Give claimed activities back: planned as they were."""
+    update_rows(
+        tx,
+        activities,
+        [{"id": i, "state": ActivityState.PLANNED, "cycle_id": None, "conversation_id": None} for i in ids],
+        where=activities.c.state == ActivityState.CLAIMED,
+    )
+
+
+def finish(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Move activities to final states: rows of id, state, reason, detail, final_at, cycle_id, traceback."""
+    update_rows(tx, activities, rows, where=activities.c.state.in_(_open))
+
+
+def defer(tx: Transaction, put_off: Sequence[Deferral], *, pool: str, cycle_id: str, day: date, at: datetime) -> None:
+    """Put off claimed openings, and keep every deferral (those of replies, too) with its reason."""
+    insert_rows(
+        tx,
+        deferrals,
+        [
+            {
+                "pool": pool,
+                "cycle_id": cycle_id,
+                "day": day,
+                "chip_id": d.chip_id,
+                "type": d.type,
+                "activity_id": d.activity_id,
+                "conversation_id": d.conversation_id,
+                "reason": d.reason,
+                "at": at,
+                "until": d.until,
+            }
+            for d in put_off
+        ],
+    )
+    counts = {d.activity_id: d for d in put_off if d.activity_id is not None}
+    update_rows(
+        tx,
+        activities,
+        [
+            {
+                "id": activity_id,
+                "state": ActivityState.PLANNED,
+                "due_at": d.until,
+                "last_deferral": d.reason,
+                "cycle_id": None,
+                "conversation_id": None,
+            }
+            for activity_id, d in counts.items()
+        ],
+        where=activities.c.state == ActivityState.CLAIMED,
+    )
+    if counts:
+        tx.connection.execute(
+            sa.update(activities)
+            .where(
+                activities.c.id.in_(
+                    sa.select(deferrals.c.activity_id).where(deferrals.c.cycle_id == cycle_id, deferrals.c.at == at)
+                ),
+                activities.c.state == ActivityState.PLANNED,
+            )
+            .values(
+                deferrals=sa.select(sa.func.count())
+                .where(deferrals.c.activity_id == activities.c.id)
+                .scalar_subquery()
+            )
+        )

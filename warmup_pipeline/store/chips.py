@@ -1,0 +1,207 @@
+"""The chips: who they are and where they stand.
+
+Holds: loading and changing rows of ``chips``, opening balances, breakers and brake signals. Full
+phone numbers leave this module only in :class:`Chip.phone`, for the gateways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.circuit import Circuit
+from warmup_pipeline.domain.metrics import OpeningBalance
+from warmup_pipeline.domain.values import (
+    LISTENER_ROLE,
+    PARTICIPATING_STATUSES,
+    ChipStatus,
+    CircuitState,
+    Phase,
+    Provider,
+)
+from warmup_pipeline.store.bulk import insert_new_rows, insert_rows, update_rows, upsert_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import brake_signals, chips, circuits, opening_balances
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One row of ``chips``. ``phone`` is the full number: never show it, show ``last4``."""
+
+    id: str
+    pool: str
+    phone: str
+    last4: str
+    provider: Provider
+    instance: str
+    label: str
+    role: str
+    status: ChipStatus
+    status_reason: str | None
+    status_since: datetime
+    phase: Phase
+    phase_started_at: datetime | None
+    warming_started_at: datetime | None
+    cooldown_until: datetime | None
+    cooldown_reason: str | None
+    last_error_at: datetime | None
+    last_error_code: str | None
+    last_error_text: str | None
+    created_at: datetime
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether the chip takes part in warm-up."""
+        return self.status in PARTICIPATING_STATUSES and self.role != LISTENER_ROLE
+
+    def __repr__(self) -> str:
+        """Show the chip without its number."""
+        return f"Chip({self.id!r}, …{self.last4}, {self.status}, {self.phase})"
+
+
+_columns = tuple(chips.c[name] for name in Chip.__dataclass_fields__)
+
+
+def _chip(row: sa.Row[Any]) -> Chip:
+    data = dict(row._mapping)  # noqa: SLF001 (the row's public mapping, named with an underscore by SQLAlchemy)
+    data |= {
+        "provider": Provider(data["provider"]),
+        "status": ChipStatus(data["status"]),
+        "phase": Phase(data["phase"]),
+    }
+    return Chip(**data)
+
+
+def of_pool(tx: Transaction, pool: str | None = None, *, statuses: Collection[ChipStatus] = ()) -> list[Chip]:
+    """Return the chips of a pool (of every pool for ``None``), by id."""
+    query = sa.select(*_columns).order_by(chips.c.id)
+    if pool is not None:
+        query = query.where(chips.c.pool == pool)
+    if statuses:
+        query = query.where(chips.c.status.in_(sorted(statuses)))
+    return [_chip(row) for row in tx.connection.execute(query)]
+
+
+def participants(pool: str) -> sa.Select[tuple[str]]:
+    """Return the query for the ids of a pool's participating chips."""
+    return sa.select(chips.c.id).where(
+        chips.c.pool == pool, chips.c.status.in_(sorted(PARTICIPATING_STATUSES)), chips.c.role != LISTENER_ROLE
+    )
+
+
+def find(tx: Transaction, name: str) -> list[Chip]:
+    """Return the chips that a person may mean: by id, instance, label, or last four digits."""
+    return [
+        _chip(row)
+        for row in tx.connection.execute(
+            sa.select(*_columns)
+            .where(
+                sa.or_(chips.c.id == name, chips.c.instance == name, chips.c.label == name, chips.c.last4 == name)
+            )
+            .order_by(chips.c.id)
+        )
+    ]
+
+
+def known_ids(tx: Transaction) -> set[str]:
+    """Return every chip id."""
+    return set(tx.connection.execute(sa.select(chips.c.id)).scalars())
+
+
+def taken(tx: Transaction) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+    """Return who has which phone and which (provider, instance): phone -> id, channel -> id."""
+    rows = tx.connection.execute(sa.select(chips.c.id, chips.c.phone, chips.c.provider, chips.c.instance)).all()
+    return {r.phone: r.id for r in rows}, {(r.provider, r.instance): r.id for r in rows}
+
+
+def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]], balances: Sequence[Mapping[str, Any]]) -> None:
+    """Insert chips, and the opening balances of those that have one."""
+    insert_rows(tx, chips, rows)
+    insert_rows(tx, opening_balances, balances)
+
+
+def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set columns of many chips: every row has ``id`` and the same further columns."""
+    update_rows(tx, chips, rows)
+
+
+def balances(tx: Transaction, pool: str) -> dict[str, OpeningBalance]:
+    """Return the opening balance of each chip that has one."""
+    query = (
+        sa.select(
+            opening_balances.c.chip_id,
+            opening_balances.c.sent,
+            opening_balances.c.received,
+            opening_balances.c.bidirectional,
+            opening_balances.c.day,
+            opening_balances.c.sent_on_day,
+            opening_balances.c.received_on_day,
+            opening_balances.c.last_error_at,
+        )
+        .join(chips, chips.c.id == opening_balances.c.chip_id)
+        .where(chips.c.pool == pool)
+    )
+    return {row[0]: OpeningBalance(*row[1:]) for row in tx.connection.execute(query)}
+
+
+def breakers(tx: Transaction, pool: str) -> dict[str, Circuit]:
+    """Return the breaker of each chip that is not simply closed."""
+    query = (
+        sa.select(circuits.c.chip_id, circuits.c.state, circuits.c.consecutive_failures, circuits.c.opened_at)
+        .join(chips, chips.c.id == circuits.c.chip_id)
+        .where(chips.c.pool == pool)
+    )
+    return {
+        row.chip_id: Circuit(CircuitState(row.state), row.consecutive_failures, row.opened_at)
+        for row in tx.connection.execute(query)
+    }
+
+
+def set_breakers(tx: Transaction, changed: Mapping[str, Circuit]) -> None:
+    """Store breakers."""
+    upsert_rows(
+        tx,
+        circuits,
+        [
+            {
+                "chip_id": chip_id,
+                "state": circuit.state,
+                "consecutive_failures": circuit.consecutive_failures,
+                "opened_at": circuit.opened_at,
+            }
+            for chip_id, circuit in sorted(changed.items())
+        ],
+    )
+
+
+def rest_half_open_breakers(tx: Transaction, pool: str) -> None:
+    """Put breakers whose probe never reported back to open: another probe may go."""
+    tx.connection.execute(
+        sa.update(circuits)
+        .where(circuits.c.state == CircuitState.HALF_OPEN, circuits.c.chip_id.in_(sa.select(chips.c.id).where(chips.c.pool == pool)))
+        .values(state=CircuitState.OPEN)
+    )
+
+
+def add_brake_signals(tx: Transaction, signals: Sequence[tuple[str, str, datetime]]) -> None:
+    """Store bad signals as (chip id, kind, at); one already there stays as it is."""
+    insert_new_rows(tx, brake_signals, [{"chip_id": c, "kind": k, "at": at} for c, k, at in signals])
+
+
+def last_brake_signals(tx: Transaction, pool: str, *, since: datetime) -> dict[str, list[tuple[str, datetime]]]:
+    """Return each chip's last signal of each kind at or after ``since``."""
+    query = (
+        sa.select(brake_signals.c.chip_id, brake_signals.c.kind, sa.func.max(brake_signals.c.at))
+        .join(chips, chips.c.id == brake_signals.c.chip_id)
+        .where(chips.c.pool == pool, brake_signals.c.at >= since)
+        .group_by(brake_signals.c.chip_id, brake_signals.c.kind)
+        .order_by(brake_signals.c.chip_id, brake_signals.c.kind)
+    )
+    found: dict[str, list[tuple[str, datetime]]] = {}
+    for chip_id, kind, at in tx.connection.execute(query):
+        found.setdefault(chip_id, []).append((kind, at))
+    return found

@@ -1,0 +1,67 @@
+"""Connection state of each observed chip.
+
+Holds: loading and storing rows of ``chip_connections``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.values import ConnectionState
+from warmup_pipeline.store.bulk import update_rows, upsert_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import chip_connections
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One row of ``chip_connections``: see the column comments there."""
+
+    chip_id: str
+    pool: str
+    state: ConnectionState
+    since: datetime
+    observed_at: datetime | None
+    asked_at: datetime
+    detail: str
+    needs_person: str | None
+    recovery_attempts: int
+    last_recovery_at: datetime | None
+    last_recovery_action: str | None
+    last_recovery_detail: str | None
+    next_recovery_at: datetime | None
+    recovered_at: datetime | None
+    last_error_at: datetime | None
+    gateway_error: str | None
+    gateway_error_cycle_id: str | None
+
+
+_columns = tuple(chip_connections.c[name] for name in Connection.__dataclass_fields__)
+
+
+def of_pool(tx: Transaction, pool: str | None = None) -> dict[str, Connection]:
+    """Return the connection of each observed chip of a pool (of every pool for ``None``)."""
+    query = sa.select(*_columns).order_by(chip_connections.c.chip_id)
+    if pool is not None:
+        query = query.where(chip_connections.c.pool == pool)
+    found: dict[str, Connection] = {}
+    for row in tx.connection.execute(query).mappings():
+        data = dict(row)
+        data["state"] = ConnectionState(data["state"])
+        found[data["chip_id"]] = Connection(**data)
+    return found
+
+
+def store(tx: Transaction, rows: Sequence[Connection]) -> None:
+    """Insert or replace connections."""
+    upsert_rows(tx, chip_connections, [{n: getattr(row, n) for n in Connection.__dataclass_fields__} for row in rows])
+
+
+def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set columns of many connections: every row has ``chip_id`` and the same further columns."""
+    update_rows(tx, chip_connections, rows, key="chip_id")

@@ -1,0 +1,238 @@
+"""Conversations: threads of turns between two chips.
+
+Holds: opening, advancing and closing them, and what pairing must know of past ones. ``pair_key`` is
+the two chip ids in order, so that a pair is one thing whoever opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.values import ConversationState, MessageKind
+from warmup_pipeline.store.bulk import insert_rows, update_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import conversations, messages
+
+_NAMES_AT_ONCE: Final = 30_000
+"""Values of one IN list: SQLite takes 32,766 variables, PostgreSQL 65,535."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One row of ``conversations``: see the column comments there."""
+
+    id: str
+    pool: str
+    opener_chip_id: str
+    responder_chip_id: str
+    pair_key: str
+    dialogue_id: str
+    opens_with: MessageKind
+    turns: int
+    turns_accepted: int
+    state: ConversationState
+    reason: str | None
+    created_at: datetime
+    opened_at: datetime | None
+    next_due_at: datetime | None
+    claimed_cycle_id: str | None
+    last_accepted_at: datetime | None
+
+    @property
+    def next_turn(self) -> int:
+        """The turn that comes next, from 1."""
+        return self.turns_accepted + 1
+
+    @property
+    def next_sender(self) -> str:
+        """The chip whose turn it is."""
+        return self.opener_chip_id if self.next_turn % 2 == 1 else self.responder_chip_id
+
+    @property
+    def next_recipient(self) -> str:
+        """The chip that is written to next."""
+        return self.responder_chip_id if self.next_turn % 2 == 1 else self.opener_chip_id
+
+    def turns_left(self) -> dict[str, int]:
+        """Return the turns each side still has to send: its reservation against today's budget."""
+        left = {self.opener_chip_id: 0, self.responder_chip_id: 0}
+        for turn in range(self.next_turn, self.turns + 1):
+            left[self.opener_chip_id if turn % 2 == 1 else self.responder_chip_id] += 1
+        return left
+
+
+@dataclass(frozen=True, slots=True)
+class PastConversation:
+    """What the unanswered cap must know of one past conversation."""
+
+    pair_key: str
+    opener_chip_id: str
+    turns_accepted: int
+    last_accepted_at: datetime
+
+
+def pair_key(a: str, b: str) -> str:
+    """Return the key of a pair, the same for (a, b) and (b, a)."""
+    return f"{min(a, b)}|{max(a, b)}"
+
+
+_columns = tuple(conversations.c[name] for name in Conversation.__dataclass_fields__)
+_unclosed = conversations.c.state != ConversationState.CLOSED
+
+
+def _conversation(row: sa.RowMapping) -> Conversation:
+    data = dict(row)
+    data |= {"state": ConversationState(data["state"]), "opens_with": MessageKind(data["opens_with"])}
+    return Conversation(**data)
+
+
+def unclosed(tx: Transaction, pool: str) -> list[Conversation]:
+    """Return the pool's conversations that are opening or open, by id."""
+    query = sa.select(*_columns).where(conversations.c.pool == pool, _unclosed).order_by(conversations.c.id)
+    return [_conversation(row) for row in tx.connection.execute(query).mappings()]
+
+
+def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert conversations that are about to be opened."""
+    insert_rows(tx, conversations, rows)
+
+
+def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set columns of many unclosed conversations: rows of id and the same further columns."""
+    update_rows(tx, conversations, rows, where=_unclosed)
+
+
+def close(tx: Transaction, reasons: Mapping[str, str], *, at: datetime) -> None:
+    """Close conversations: id -> reason."""
+    update_rows(
+        tx,
+        conversations,
+        [
+            {
+                "id": i,
+                "state": ConversationState.CLOSED,
+                "reason": reason,
+                "closed_at": at,
+                "next_due_at": None,
+                "claimed_cycle_id": None,
+            }
+            for i, reason in reasons.items()
+        ],
+        where=_unclosed,
+    )
+
+
+def close_older_than(tx: Transaction, pool: str, *, created_before: datetime, at: datetime, reason: str) -> int:
+    """Close every conversation created before an instant; returns how many."""
+    result = tx.connection.execute(
+        sa.update(conversations)
+        .where(conversations.c.pool == pool, _unclosed, conversations.c.created_at <= created_before)
+        .values(
+            state=ConversationState.CLOSED, reason=reason, closed_at=at, next_due_at=None, claimed_cycle_id=None
+        )
+    )
+    return int(result.rowcount)
+
+
+def release(tx: Transaction, pool: str, *, but_not_of: str) -> int:
+    """Give back due turns held by cycles other than one: their processes are gone. Returns how many."""
+    result = tx.connection.execute(
+        sa.update(conversations)
+        .where(
+            conversations.c.pool == pool,
+            conversations.c.claimed_cycle_id.is_not(None),
+            conversations.c.claimed_cycle_id != but_not_of,
+        )
+        .values(claimed_cycle_id=None)
+    )
+    return int(result.rowcount)
+
+
+def unsent(tx: Transaction, pool: str, *, but_not_of: str) -> list[str]:
+    """Return conversations still opening, by other cycles, for which no message was ever written."""
+    query = (
+        sa.select(conversations.c.id)
+        .outerjoin(messages, messages.c.conversation_id == conversations.c.id)
+        .where(
+            conversations.c.pool == pool,
+            conversations.c.state == ConversationState.OPENING,
+            messages.c.id.is_(None),
+            sa.or_(conversations.c.claimed_cycle_id.is_(None), conversations.c.claimed_cycle_id != but_not_of),
+        )
+        .order_by(conversations.c.id)
+    )
+    return list(tx.connection.execute(query).scalars())
+
+
+def last_openings(tx: Transaction, pool: str, *, since: datetime) -> dict[str, datetime]:
+    """Return when each pair last opened a conversation (by acceptance) after ``since``: pair key -> at."""
+    query = (
+        sa.select(conversations.c.pair_key, sa.func.max(conversations.c.opened_at))
+        .where(conversations.c.pool == pool, conversations.c.opened_at > since)
+        .group_by(conversations.c.pair_key)
+    )
+    return {row[0]: row[1] for row in tx.connection.execute(query)}
+
+
+def partners_on(tx: Transaction, pool: str, day: date) -> dict[str, set[str]]:
+    """Return the distinct partners of each chip on a local day, counted from acceptance."""
+    query = (
+        sa.select(conversations.c.opener_chip_id, conversations.c.responder_chip_id)
+        .where(
+            conversations.c.pool == pool,
+            conversations.c.opened_day == day,
+            conversations.c.opened_at.is_not(None),
+        )
+        .distinct()
+    )
+    partners: dict[str, set[str]] = {}
+    for opener, responder in tx.connection.execute(query):
+        partners.setdefault(opener, set()).add(responder)
+        partners.setdefault(responder, set()).add(opener)
+    return partners
+
+
+def dialogues_used(tx: Transaction, pair_keys: Collection[str], *, since: datetime) -> dict[str, set[str]]:
+    """Return the dialogues each of the pairs held since an instant: pair key -> dialogue ids."""
+    used: dict[str, set[str]] = {}
+    keys = sorted(pair_keys)
+    for start in range(0, len(keys), _NAMES_AT_ONCE):
+        query = sa.select(conversations.c.pair_key, conversations.c.dialogue_id).where(
+            conversations.c.pair_key.in_(keys[start : start + _NAMES_AT_ONCE]),
+            conversations.c.created_at > since,
+            conversations.c.opened_at.is_not(None),
+        )
+        for key, dialogue in tx.connection.execute(query):
+            used.setdefault(key, set()).add(dialogue)
+    return used
+
+
+def often_unanswered(tx: Transaction, pool: str, *, since: datetime) -> list[PastConversation]:
+    """Return, oldest first, the conversations since an instant of pairs with two unanswered openings.
+
+    A run of three unanswered turns always holds two conversations of which only the opening was
+    ever accepted, so no other pair need be looked at.
+    """
+    opened = sa.and_(conversations.c.pool == pool, conversations.c.opened_at > since)
+    suspects = (
+        sa.select(conversations.c.pair_key)
+        .where(opened, conversations.c.turns_accepted == 1)
+        .group_by(conversations.c.pair_key)
+        .having(sa.func.count() >= 2)
+    )
+    query = (
+        sa.select(
+            conversations.c.pair_key,
+            conversations.c.opener_chip_id,
+            conversations.c.turns_accepted,
+            conversations.c.last_accepted_at,
+        )
+        .where(opened, conversations.c.turns_accepted > 0, conversations.c.pair_key.in_(suspects))
+        .order_by(conversations.c.last_accepted_at)
+    )
+    return [PastConversation(*row) for row in tx.connection.execute(query)]

@@ -1,0 +1,132 @@
+"""The cycles table: which cycle a run belongs to, and that no two overlap.
+
+Holds: beginning, finding, ending cycles, and the lease that keeps a pool's cycles apart. Rows are
+never purged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.values import HealthStatus
+from warmup_pipeline.store.bulk import insert_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import cycles
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One row of ``cycles``: see the column comments there."""
+
+    id: str
+    pool: str
+    tick: datetime
+    day: date
+    root_run_id: str | None
+    policy: str
+    mode: str
+    state: str
+    began_at: datetime
+    lease_until: datetime
+    ended_at: datetime | None
+    duration_s: float | None
+    counts: Mapping[str, Any]
+    health: str | None
+
+
+_columns = tuple(cycles.c[name] for name in Cycle.__dataclass_fields__)
+
+
+def _cycle(row: sa.RowMapping) -> Cycle:
+    return Cycle(**dict(row))
+
+
+def _first(tx: Transaction, query: sa.Select[Any]) -> Cycle | None:
+    row = tx.connection.execute(query).mappings().first()
+    return None if row is None else _cycle(row)
+
+
+def insert(tx: Transaction, cycle: Cycle) -> None:
+    """Insert a new cycle."""
+    insert_rows(tx, cycles, [{name: getattr(cycle, name) for name in Cycle.__dataclass_fields__}])
+
+
+def of_run(tx: Transaction, root_run_id: str) -> Cycle | None:
+    """Return the cycle a Dagster run (or its re-execution) belongs to."""
+    return _first(tx, sa.select(*_columns).where(cycles.c.root_run_id == root_run_id))
+
+
+def get(tx: Transaction, cycle_id: str) -> Cycle | None:
+    """Return a cycle by its id."""
+    return _first(tx, sa.select(*_columns).where(cycles.c.id == cycle_id))
+
+
+def at_tick(tx: Transaction, pool: str, tick: datetime) -> Cycle | None:
+    """Return the pool's cycle of that tick."""
+    return _first(tx, sa.select(*_columns).where(cycles.c.pool == pool, cycles.c.tick == tick))
+
+
+def running(tx: Transaction, pool: str) -> list[Cycle]:
+    """Return the pool's cycles that have not ended, oldest first."""
+    query = sa.select(*_columns).where(cycles.c.pool == pool, cycles.c.state == "running").order_by(cycles.c.tick)
+    return [_cycle(row) for row in tx.connection.execute(query).mappings()]
+
+
+def latest(tx: Transaction, pool: str, *, limit: int = 1) -> list[Cycle]:
+    """Return the pool's newest cycles by tick, newest first."""
+    query = sa.select(*_columns).where(cycles.c.pool == pool).order_by(cycles.c.tick.desc()).limit(limit)
+    return [_cycle(row) for row in tx.connection.execute(query).mappings()]
+
+
+def latest_of_each_pool(tx: Transaction) -> dict[str, Cycle]:
+    """Return each pool's newest cycle by tick."""
+    newest = sa.select(cycles.c.pool, sa.func.max(cycles.c.tick).label("tick")).group_by(cycles.c.pool).subquery()
+    query = sa.select(*_columns).join(
+        newest, sa.and_(cycles.c.pool == newest.c.pool, cycles.c.tick == newest.c.tick)
+    )
+    return {row["pool"]: _cycle(row) for row in tx.connection.execute(query).mappings()}
+
+
+def end(
+    tx: Transaction, cycle_id: str, *, state: str, ended_at: datetime, duration_s: float, counts: Mapping[str, Any]
+) -> None:
+    """End a cycle as ``finished`` or ``failed``."""
+    tx.connection.execute(
+        sa.update(cycles)
+        .where(cycles.c.id == cycle_id)
+        .values(state=state, ended_at=ended_at, duration_s=duration_s, counts=dict(counts))
+    )
+
+
+def abandon(tx: Transaction, cycle_ids: Sequence[str], *, ended_at: datetime) -> None:
+    """End cycles whose process is gone as ``failed``; how long they ran is not known."""
+    if cycle_ids:
+        tx.connection.execute(
+            sa.update(cycles).where(cycles.c.id.in_(cycle_ids)).values(state="failed", ended_at=ended_at)
+        )
+
+
+def add_counts(tx: Transaction, cycle: Cycle, counts: Mapping[str, Any]) -> None:
+    """Merge counts of a step into the cycle's row."""
+    stored = tx.connection.execute(sa.select(cycles.c.counts).where(cycles.c.id == cycle.id)).scalar_one()
+    tx.connection.execute(
+        sa.update(cycles).where(cycles.c.id == cycle.id).values(counts={**stored, **counts})
+    )
+
+
+_SEVERITY = {None: -1, HealthStatus.HEALTHY.value: 0, HealthStatus.DEGRADED.value: 1, HealthStatus.CRITICAL.value: 2}
+
+
+def worsen_health(tx: Transaction, cycle_id: str, health: HealthStatus) -> None:
+    """Let a check's verdict count: the cycle's health is the worst verdict so far."""
+    milder = [h.value for h in HealthStatus if _SEVERITY[h.value] < _SEVERITY[health.value]]
+    tx.connection.execute(
+        sa.update(cycles)
+        .where(cycles.c.id == cycle_id, sa.or_(cycles.c.health.is_(None), cycles.c.health.in_(milder)))
+        .values(health=health.value)
+    )

@@ -1,0 +1,144 @@
+"""The derived tables: metrics, trust, warming day, eligibility, transitions.
+
+Holds: replacing and reading them. They are computed from the log and can be recomputed at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.metrics import ChipMetrics
+from warmup_pipeline.domain.values import MessageKind, MessageState, TrustLevel
+from warmup_pipeline.store.bulk import insert_rows, upsert_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import (
+    chip_metrics,
+    messages,
+    phase_eligibility,
+    phase_transitions,
+    trust_scores,
+    warming_day,
+)
+
+_KINDS = (MessageKind.PICTURE, MessageKind.AUDIO)
+
+
+def store_metrics(tx: Transaction, pool: str, found: Mapping[str, ChipMetrics], *, at: datetime) -> None:
+    """Replace the metrics of a pool's chips."""
+    rows = []
+    for chip_id, metrics in sorted(found.items()):
+        row: dict[str, Any] = {name: getattr(metrics, name) for name in metric_columns}
+        row |= {"chip_id": chip_id, "pool": pool, "computed_at": at, "media_kinds": len(metrics.media_kinds)}
+        rows.append(row)
+    upsert_rows(tx, chip_metrics, rows)
+
+
+metric_columns = tuple(
+    column.name
+    for column in chip_metrics.c
+    if column.name in ChipMetrics.__dataclass_fields__ and column.name != "media_kinds"
+)
+"""Columns of ``chip_metrics`` that stand one to one for fields of ``ChipMetrics``."""
+
+
+def metrics(tx: Transaction, pool: str) -> dict[str, ChipMetrics]:
+    """Return the stored metrics of a pool's chips. Which kinds of media is kept as how many."""
+    query = sa.select(
+        chip_metrics.c.chip_id, chip_metrics.c.media_kinds, *(chip_metrics.c[name] for name in metric_columns)
+    ).where(chip_metrics.c.pool == pool)
+    found = {}
+    for row in tx.connection.execute(query).mappings():
+        values = {name: row[name] for name in metric_columns}
+        found[row["chip_id"]] = ChipMetrics(media_kinds=frozenset(_KINDS[: row["media_kinds"]]), **values)
+    return found
+
+
+def store_trust(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace trust scores."""
+    upsert_rows(tx, trust_scores, rows)
+
+
+def trust(tx: Transaction, pool: str) -> dict[str, tuple[int, TrustLevel]]:
+    """Return each chip's trust score and level."""
+    query = sa.select(trust_scores.c.chip_id, trust_scores.c.score, trust_scores.c.level).where(
+        trust_scores.c.pool == pool
+    )
+    return {row[0]: (int(row[1]), TrustLevel(row[2])) for row in tx.connection.execute(query)}
+
+
+def trust_levels(tx: Transaction, pool: str) -> dict[str, TrustLevel]:
+    """Return each chip's trust level."""
+    return {chip_id: level for chip_id, (_, level) in trust(tx, pool).items()}
+
+
+def store_warming_days(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace warming days."""
+    upsert_rows(tx, warming_day, rows)
+
+
+def warming_days(tx: Transaction, pool: str | None = None) -> dict[str, int | None]:
+    """Return each chip's stored warming day."""
+    query = sa.select(warming_day.c.chip_id, warming_day.c.warming_day)
+    if pool is not None:
+        query = query.where(warming_day.c.pool == pool)
+    return {row[0]: row[1] for row in tx.connection.execute(query)}
+
+
+def store_eligibility(tx: Transaction, pool: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the whole eligibility of a pool: a chip in its last phase has no rows."""
+    tx.connection.execute(sa.delete(phase_eligibility).where(phase_eligibility.c.pool == pool))
+    insert_rows(tx, phase_eligibility, rows)
+
+
+def add_transitions(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Note phase changes."""
+    insert_rows(tx, phase_transitions, rows)
+
+
+def transitions_of_cycle(tx: Transaction, cycle_id: str) -> set[str]:
+    """Return the chips that changed phase in a cycle."""
+    query = sa.select(phase_transitions.c.chip_id).where(phase_transitions.c.cycle_id == cycle_id)
+    return set(tx.connection.execute(query).scalars())
+
+
+def recent_confirmations(
+    tx: Transaction, pool: str, *, sent_before: datetime, since_day: date, last: int
+) -> dict[str, tuple[int, int]]:
+    """Return, of each chip's last confirmable messages, (confirmed, looked at).
+
+    Args:
+        tx: the transaction.
+        pool: the pool.
+        sent_before: only messages sent before this instant: younger ones may still be confirmed.
+        since_day: how far back to look, as a local day.
+        last: how many of each chip's newest messages are looked at.
+    """
+    accepted = messages.c.state.in_(
+        [MessageState.ACCEPTED, MessageState.AT_WHATSAPP, MessageState.DELIVERED, MessageState.READ]
+    )
+    rank = (
+        sa.func.row_number()
+        .over(partition_by=messages.c.sender_chip_id, order_by=(messages.c.sent_at.desc(), messages.c.id))
+        .label("rank")
+    )
+    ranked = (
+        sa.select(messages.c.sender_chip_id, messages.c.confirmed_at, rank)
+        .where(
+            messages.c.pool == pool,
+            messages.c.sent_day >= since_day,
+            messages.c.sent_at < sent_before,
+            messages.c.confirmable.is_(sa.true()),
+            accepted,
+        )
+        .subquery()
+    )
+    query = (
+        sa.select(ranked.c.sender_chip_id, sa.func.count(ranked.c.confirmed_at), sa.func.count())
+        .where(ranked.c.rank <= last)
+        .group_by(ranked.c.sender_chip_id)
+    )
+    return {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(query)}

@@ -1,0 +1,310 @@
+"""The message log: every turn whose HTTP call began, and what became of it.
+
+Holds: writing messages down before they are sent, recording outcomes, and the sums that limits and
+metrics are made of. Root cause 6 (metrics from counters) is prevented by every number being a query
+over this log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.failures import SENDER_ERRORS
+from warmup_pipeline.domain.metrics import MessageCounts
+from warmup_pipeline.domain.values import (
+    ACCEPTED_STATES,
+    LIMIT_STATES,
+    FailureClass,
+    MessageKind,
+    MessageState,
+)
+from warmup_pipeline.store.bulk import insert_rows, update_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import conversations, messages
+
+UNCONFIRMED_COUNTS_FOR: Final = timedelta(minutes=60)
+"""How long a confirmable message counts without confirmation (domain.md, "Confirmed, not just accepted")."""
+
+_accepted = messages.c.state.in_(sorted(ACCEPTED_STATES))
+_in_limits = messages.c.state.in_(sorted(LIMIT_STATES))
+_failed = messages.c.state == MessageState.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class SendUse:
+    """What of its limits a chip has used."""
+
+    in_hour: int
+    oldest_in_hour: datetime | None
+    in_day: int
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A message a chip has received and not marked read."""
+
+    message_id: str
+    recipient_chip_id: str
+    sender_chip_id: str
+    gateway_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A message whose delivery its gateway can still be asked about."""
+
+    id: str
+    sender_chip_id: str
+    gateway_message_id: str
+    state: MessageState
+    sent_at: datetime
+
+
+def counting(at: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition that a message counts at an instant, as sent and as received."""
+    return sa.and_(
+        _accepted,
+        sa.or_(
+            messages.c.confirmable.is_(sa.false()),
+            messages.c.confirmed_at.is_not(None),
+            messages.c.sent_at > at - UNCONFIRMED_COUNTS_FOR,
+        ),
+    )
+
+
+def _sum(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+
+def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write messages down as ``sending``: they take their place in the limits before any HTTP call."""
+    insert_rows(tx, messages, rows)
+
+
+def record(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Record outcomes of messages that are ``sending``: rows of id and the same further columns."""
+    update_rows(tx, messages, rows, where=messages.c.state == MessageState.SENDING)
+
+
+def withdraw(tx: Transaction, ids: Sequence[str]) -> None:
+    """Remove messages that are ``sending`` although their HTTP call was certainly never begun."""
+    if ids:
+        tx.connection.execute(
+            sa.delete(messages).where(messages.c.id.in_(ids), messages.c.state == MessageState.SENDING)
+        )
+
+
+def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set columns of many messages: rows of id and the same further columns."""
+    update_rows(tx, messages, rows)
+
+
+def interrupted(tx: Transaction, pool: str, *, but_not_of: str) -> list[tuple[str, str]]:
+    """Return messages left ``sending`` by other cycles, as (id, conversation id): they may have gone."""
+    query = (
+        sa.select(messages.c.id, messages.c.conversation_id)
+        .where(
+            messages.c.pool == pool, messages.c.state == MessageState.SENDING, messages.c.cycle_id != but_not_of
+        )
+        .order_by(messages.c.id)
+    )
+    return [(row[0], row[1]) for row in tx.connection.execute(query)]
+
+
+def states_of_openings(tx: Transaction, pool: str, activity_ids: Sequence[str]) -> dict[str, MessageState]:
+    """Return the state of the first turn that each of these activities brought about."""
+    if not activity_ids:
+        return {}
+    query = sa.select(messages.c.activity_id, messages.c.state).where(
+        messages.c.pool == pool, messages.c.activity_id.in_(activity_ids)
+    )
+    return {row[0]: MessageState(row[1]) for row in tx.connection.execute(query)}
+
+
+def use_of_limits(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, SendUse]:
+    """Return what each chip of the pool has used of its limits: (at - 60 min, at], and the local day."""
+    in_hour = sa.and_(messages.c.sent_at > at - timedelta(minutes=60), messages.c.sent_at <= at)
+    today = messages.c.sent_day == day
+    sent_in_hour = sa.case((in_hour, messages.c.sent_at))
+    query = (
+        sa.select(
+            messages.c.sender_chip_id,
+            _sum(in_hour),
+            sa.func.min(sent_in_hour),
+            _sum(today),
+            sa.func.max(messages.c.sent_at),
+        )
+        .where(messages.c.pool == pool, messages.c.sent_day >= day - timedelta(days=1), _in_limits)
+        .group_by(messages.c.sender_chip_id)
+    )
+    # min() and max() over a CASE lose the column's type; it is given back here.
+    typed = query.with_only_columns(
+        query.selected_columns[0],
+        query.selected_columns[1],
+        sa.type_coerce(query.selected_columns[2], messages.c.sent_at.type),
+        query.selected_columns[3],
+        sa.type_coerce(query.selected_columns[4], messages.c.sent_at.type),
+    )
+    return {row[0]: SendUse(int(row[1]), row[2], int(row[3]), row[4]) for row in tx.connection.execute(typed)}
+
+
+def traffic_today(tx: Transaction, pool: str, day: date) -> dict[str, tuple[int, int]]:
+    """Return what each chip sent and received on a local day: chip id -> (sent, received)."""
+    here = sa.and_(messages.c.pool == pool, messages.c.sent_day == day, _accepted)
+    sent = sa.select(messages.c.sender_chip_id, sa.func.count()).where(here).group_by(messages.c.sender_chip_id)
+    received = (
+        sa.select(messages.c.recipient_chip_id, sa.func.count()).where(here).group_by(messages.c.recipient_chip_id)
+    )
+    traffic: dict[str, tuple[int, int]] = {row[0]: (int(row[1]), 0) for row in tx.connection.execute(sent)}
+    for chip_id, count in tx.connection.execute(received):
+        traffic[chip_id] = (traffic.get(chip_id, (0, 0))[0], int(count))
+    return traffic
+
+
+def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int) -> dict[str, list[Unread]]:
+    """Return the newest messages that chips received and have not marked read, at most ``per_chip`` each."""
+    if not chip_ids:
+        return {}
+    rank = (
+        sa.func.row_number()
+        .over(partition_by=messages.c.recipient_chip_id, order_by=(messages.c.sent_at.desc(), messages.c.id))
+        .label("rank")
+    )
+    ranked = (
+        sa.select(
+            messages.c.id, messages.c.recipient_chip_id, messages.c.sender_chip_id, messages.c.gateway_message_id, rank
+        )
+        .where(
+            messages.c.pool == pool,
+            messages.c.recipient_chip_id.in_(chip_ids),
+            messages.c.marked_read_at.is_(None),
+            messages.c.gateway_message_id.is_not(None),
+            _accepted,
+        )
+        .subquery()
+    )
+    query = (
+        sa.select(*(c for c in ranked.c if c.name != "rank"))
+        .where(ranked.c.rank <= per_chip)
+        .order_by(ranked.c.recipient_chip_id, ranked.c.rank)
+    )
+    found: dict[str, list[Unread]] = {}
+    for row in tx.connection.execute(query):
+        found.setdefault(row.recipient_chip_id, []).append(Unread(*row))
+    return found
+
+
+def unconfirmed(tx: Transaction, pool: str, *, since: datetime) -> list[Unconfirmed]:
+    """Return accepted, confirmable, not yet confirmed messages sent since an instant, by sender and time."""
+    query = (
+        sa.select(
+            messages.c.id,
+            messages.c.sender_chip_id,
+            messages.c.gateway_message_id,
+            messages.c.state,
+            messages.c.sent_at,
+        )
+        .where(
+            messages.c.pool == pool,
+            messages.c.state.in_([MessageState.ACCEPTED, MessageState.AT_WHATSAPP]),
+            messages.c.sent_at >= since,
+            messages.c.confirmable.is_(sa.true()),
+            messages.c.confirmed_at.is_(None),
+            messages.c.gateway_message_id.is_not(None),
+        )
+        .order_by(messages.c.sender_chip_id, messages.c.sent_at)
+    )
+    return [Unconfirmed(r[0], r[1], r[2], MessageState(r[3]), r[4]) for r in tx.connection.execute(query)]
+
+
+def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, MessageCounts]:
+    """Return the sums of the log that each chip's metrics are made of, for every chip that has any."""
+    counts_now = counting(at)
+    today = messages.c.sent_day == day
+    error = sa.and_(_failed, messages.c.failure_class.in_(sorted(SENDER_ERRORS)))
+    # An attempt is a send whose outcome is known and was in the sender's hand (domain.md, "Metrics").
+    not_our_own = messages.c.failure_class.not_in([FailureClass.RECIPIENT, FailureClass.BUG])
+    sent = (
+        sa.select(
+            messages.c.sender_chip_id,
+            _sum(counts_now),
+            _sum(sa.and_(counts_now, today)),
+            _sum(sa.or_(_accepted, sa.and_(_failed, not_our_own))),
+            _sum(_accepted),
+            _sum(messages.c.state == MessageState.UNKNOWN),
+            _sum(sa.and_(_accepted, messages.c.confirmable.is_(sa.true()))),
+            _sum(sa.and_(_accepted, messages.c.confirmable.is_(sa.true()), messages.c.confirmed_at.is_not(None))),
+            _sum(sa.and_(_accepted, messages.c.kind == MessageKind.PICTURE)),
+            _sum(sa.and_(_accepted, messages.c.kind == MessageKind.AUDIO)),
+            _sum(sa.and_(error, messages.c.sent_at > at - timedelta(hours=24))),
+            _sum(sa.and_(_failed, messages.c.failure_class == FailureClass.RESTRICTION)),
+            sa.type_coerce(sa.func.max(sa.case((error, messages.c.sent_at))), messages.c.sent_at.type),
+            sa.type_coerce(sa.func.max(sa.case((_accepted, messages.c.sent_at))), messages.c.sent_at.type),
+        )
+        .where(messages.c.pool == pool, messages.c.sent_at <= at)
+        .group_by(messages.c.sender_chip_id)
+    )
+    received = (
+        sa.select(messages.c.recipient_chip_id, _sum(counts_now), _sum(sa.and_(counts_now, today)))
+        .where(messages.c.pool == pool, messages.c.sent_at <= at)
+        .group_by(messages.c.recipient_chip_id)
+    )
+    heard = {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(received)}
+    two_way = bidirectional(tx, pool, at=at)
+    found: dict[str, MessageCounts] = {}
+    for row in tx.connection.execute(sent):
+        chip_id = row[0]
+        received_total, received_today = heard.pop(chip_id, (0, 0))
+        kinds = {kind for kind, n in ((MessageKind.PICTURE, row[8]), (MessageKind.AUDIO, row[9])) if n}
+        found[chip_id] = MessageCounts(
+            sent_total=int(row[1]),
+            sent_today=int(row[2]),
+            received_total=received_total,
+            received_today=received_today,
+            attempted=int(row[3]),
+            succeeded=int(row[4]),
+            unknown=int(row[5]),
+            confirmable=int(row[6]),
+            confirmed=int(row[7]),
+            bidirectional=two_way.get(chip_id, 0),
+            media_kinds=frozenset(kinds),
+            errors_24h=int(row[10]),
+            restriction_failures=int(row[11]),
+            last_error_at=row[12],
+            last_sent_at=row[13],
+        )
+    for chip_id, (received_total, received_today) in heard.items():
+        found[chip_id] = MessageCounts(
+            received_total=received_total,
+            received_today=received_today,
+            bidirectional=two_way.get(chip_id, 0),
+        )
+    return found
+
+
+def bidirectional(tx: Transaction, pool: str, *, at: datetime) -> dict[str, int]:
+    """Return how many two-way conversations each chip has had: both sides had a turn that counts."""
+    odd = messages.c.turn % 2 == 1
+    counts_now = counting(at)
+    two_way = (
+        sa.select(messages.c.conversation_id)
+        .where(messages.c.pool == pool, messages.c.sent_at <= at)
+        .group_by(messages.c.conversation_id)
+        .having(sa.and_(_sum(sa.and_(counts_now, odd)) > 0, _sum(sa.and_(counts_now, ~odd)) > 0))
+    ).subquery()
+    sides = sa.union_all(
+        sa.select(conversations.c.opener_chip_id.label("chip_id")).join(
+            two_way, two_way.c.conversation_id == conversations.c.id
+        ),
+        sa.select(conversations.c.responder_chip_id.label("chip_id")).join(
+            two_way, two_way.c.conversation_id == conversations.c.id
+        ),
+    ).subquery()
+    query = sa.select(sides.c.chip_id, sa.func.count()).group_by(sides.c.chip_id)
+    return {row[0]: int(row[1]) for row in tx.connection.execute(query)}

@@ -1,0 +1,90 @@
+"""What operators do: kill switches and the record of every action.
+
+Holds: ``kill_switches`` and ``operator_actions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from warmup_pipeline.store.bulk import insert_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import kill_switches, operator_actions
+
+
+@dataclass(frozen=True, slots=True)
+class KillSwitches:
+    """What is switched off at an instant."""
+
+    everything: bool
+    pools: frozenset[str]
+    chips: frozenset[str]
+
+    def covers(self, pool: str, chip_id: str) -> bool:
+        """Whether sending is switched off for a chip of a pool."""
+        return self.everything or pool in self.pools or chip_id in self.chips
+
+
+def kill_switches_at(tx: Transaction, at: datetime) -> KillSwitches:
+    """Return what is switched off: neither lifted nor expired."""
+    query = sa.select(kill_switches.c.scope, kill_switches.c.target).where(
+        kill_switches.c.lifted_at.is_(None),
+        sa.or_(kill_switches.c.expires_at.is_(None), kill_switches.c.expires_at > at),
+    )
+    rows = tx.connection.execute(query).all()
+    return KillSwitches(
+        everything=any(scope == "all" for scope, _ in rows),
+        pools=frozenset(target for scope, target in rows if scope == "pool"),
+        chips=frozenset(target for scope, target in rows if scope == "chip"),
+    )
+
+
+def set_kill_switch(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """Switch sending off."""
+    insert_rows(tx, kill_switches, [row])
+
+
+def lift_kill_switch(tx: Transaction, scope: str, target: str, *, at: datetime, author: str) -> int:
+    """Switch sending on again; returns how many switches were lifted."""
+    result = tx.connection.execute(
+        sa.update(kill_switches)
+        .where(
+            kill_switches.c.scope == scope, kill_switches.c.target == target, kill_switches.c.lifted_at.is_(None)
+        )
+        .values(lifted_at=at, lifted_by=author)
+    )
+    return int(result.rowcount)
+
+
+def record_action(
+    tx: Transaction,
+    *,
+    at: datetime,
+    recorded_at: datetime,
+    author: str,
+    action: str,
+    target: str,
+    reason: str,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Keep what an operator did."""
+    insert_rows(
+        tx,
+        operator_actions,
+        [
+            {
+                "at": at,
+                "recorded_at": recorded_at,
+                "author": author,
+                "action": action,
+                "target": target,
+                "reason": reason,
+                "details": dict(details or {}),
+            }
+        ],
+    )

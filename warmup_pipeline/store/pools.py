@@ -1,0 +1,78 @@
+"""Pools and their clocks.
+
+Holds: creating and listing pools, and the stepped clock of a demo pool, which moves five minutes
+per cycle run whoever runs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.values import ClockKind
+from warmup_pipeline.store.bulk import insert_new_rows
+from warmup_pipeline.store.engine import PoolNotFound, Transaction
+from warmup_pipeline.store.schema import chips, pools
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool and its clock; ``next_tick`` is set for a stepped clock only."""
+
+    name: str
+    clock: ClockKind
+    next_tick: datetime | None
+
+    def now(self, real: datetime) -> datetime:
+        """Return the pool's time: real time, or where its stepped clock stands."""
+        return self.next_tick if self.next_tick is not None else real
+
+
+def _pool(row: sa.Row[tuple[str, str, datetime | None]]) -> Pool:
+    return Pool(row[0], ClockKind(row[1]), row[2])
+
+
+_columns = (pools.c.name, pools.c.clock, pools.c.next_tick)
+
+
+def ensure(tx: Transaction, name: str, *, at: datetime) -> None:
+    """Create a pool on the system clock unless it exists."""
+    insert_new_rows(tx, pools, [{"name": name, "clock": ClockKind.SYSTEM, "created_at": at}])
+
+
+def step_from(tx: Transaction, name: str, tick: datetime, *, at: datetime) -> None:
+    """Create or change a pool so that its clock is stepped and its next cycle gets ``tick``."""
+    ensure(tx, name, at=at)
+    tx.connection.execute(
+        sa.update(pools).where(pools.c.name == name).values(clock=ClockKind.STEPPED, next_tick=tick)
+    )
+
+
+def get(tx: Transaction, name: str) -> Pool:
+    """Return one pool.
+
+    Raises:
+        PoolNotFound: there is none of that name.
+    """
+    row = tx.connection.execute(sa.select(*_columns).where(pools.c.name == name)).first()
+    if row is None:
+        raise PoolNotFound(f"there is no pool {name!r}")
+    return _pool(row)
+
+
+def every(tx: Transaction) -> list[Pool]:
+    """Return all pools, by name."""
+    return [_pool(row) for row in tx.connection.execute(sa.select(*_columns).order_by(pools.c.name))]
+
+
+def with_chips(tx: Transaction) -> list[Pool]:
+    """Return the pools that have chips, by name: those a cycle is run for."""
+    holds = sa.exists().where(chips.c.pool == pools.c.name)
+    return [_pool(row) for row in tx.connection.execute(sa.select(*_columns).where(holds).order_by(pools.c.name))]
+
+
+def move_clock(tx: Transaction, name: str, next_tick: datetime) -> None:
+    """Set where a stepped clock stands."""
+    tx.connection.execute(sa.update(pools).where(pools.c.name == name).values(next_tick=next_tick))

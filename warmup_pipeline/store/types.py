@@ -1,0 +1,50 @@
+"""Column types that mean the same on SQLite and PostgreSQL.
+
+Holds: :class:`UtcDateTime`, and :func:`one_of` for columns whose values are an enum of the domain.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An instant, kept in UTC. Takes and gives aware datetimes only.
+
+    SQLite has no zone and would give back naive values; PostgreSQL gives aware ones.
+    """
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive datetime; convert to UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Give back an aware datetime in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
+    """Return the constraint that ``column`` holds a value of the enum ``values``."""
+    words = ", ".join(f"'{v.value}'" for v in values)
+    return sa.CheckConstraint(f"{column} IN ({words})", name=f"{column}_known")
+
+
+JsonDocument = sa.JSON()
+"""A small document: counts by reason, parts of a score. Never a list that grows."""
+
+Json = dict[str, Any]

@@ -1,0 +1,113 @@
+"""Decisions of pre-send validation, and the approvals among them.
+
+Holds: storing decisions, spending approvals, letting unused ones lapse. An approval is a row here
+with ``decision = approve``; ``messages.approval_id`` is unique and refers to it, so that a send
+without an approval, or two from one, cannot be written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from warmup_pipeline.domain.values import Decision
+from warmup_pipeline.store.bulk import insert_rows, update_rows
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.schema import presend_validations
+
+ACTION = "action"
+OPENING = "opening"
+REPLY = "reply"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Leave to do one thing in one cycle. Only :func:`spendable` makes these, from stored decisions."""
+
+    id: str
+    subject: str
+    activity_id: str | None
+    conversation_id: str | None
+    turn: int | None
+    sender_chip_id: str
+    recipient_chip_id: str | None
+    at: datetime
+    phase: str
+
+
+def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store decisions."""
+    insert_rows(tx, presend_validations, rows)
+
+
+def count_of_cycle(tx: Transaction, cycle_id: str) -> int:
+    """Return how many decisions a cycle has stored."""
+    query = sa.select(sa.func.count()).where(presend_validations.c.cycle_id == cycle_id)
+    return int(tx.connection.execute(query).scalar_one())
+
+
+_unused = sa.and_(
+    presend_validations.c.decision == Decision.APPROVE,
+    presend_validations.c.used_at.is_(None),
+    presend_validations.c.lapsed.is_(sa.false()),
+)
+
+
+def spendable(tx: Transaction, cycle_id: str) -> list[Approval]:
+    """Return a cycle's approvals that have neither been spent nor lapsed: replies first, then by id."""
+    query = (
+        sa.select(*(presend_validations.c[name] for name in Approval.__dataclass_fields__))
+        .where(presend_validations.c.cycle_id == cycle_id, _unused)
+        .order_by(presend_validations.c.subject.desc(), presend_validations.c.id)
+    )
+    return [Approval(**dict(row)) for row in tx.connection.execute(query).mappings()]
+
+
+def spend(tx: Transaction, ids: Sequence[str], *, at: datetime) -> None:
+    """Mark approvals as spent."""
+    update_rows(tx, presend_validations, [{"id": i, "used_at": at} for i in ids], where=_unused)
+
+
+def lapse(tx: Transaction, ids: Sequence[str]) -> None:
+    """Void approvals, spent or not: what they allowed was never begun."""
+    update_rows(tx, presend_validations, [{"id": i, "used_at": None, "lapsed": True} for i in ids])
+
+
+def lapse_unused(tx: Transaction, pool: str, *, but_not_of: str) -> int:
+    """Void every unused approval of other cycles of the pool; returns how many."""
+    result = tx.connection.execute(
+        sa.update(presend_validations)
+        .where(presend_validations.c.pool == pool, presend_validations.c.cycle_id != but_not_of, _unused)
+        .values(lapsed=True)
+    )
+    return int(result.rowcount)
+
+
+def pending_by_sender(tx: Transaction, pool: str) -> dict[str, int]:
+    """Return how many approved sends of each chip are neither spent nor lapsed: slots already taken."""
+    query = (
+        sa.select(presend_validations.c.sender_chip_id, sa.func.count())
+        .where(presend_validations.c.pool == pool, presend_validations.c.subject != ACTION, _unused)
+        .group_by(presend_validations.c.sender_chip_id)
+    )
+    return {row[0]: int(row[1]) for row in tx.connection.execute(query)}
+
+
+def counts_of_cycle(tx: Transaction, cycle_id: str) -> list[tuple[str, str | None, str, int]]:
+    """Return a cycle's decisions as (decision, reason, subject, how many)."""
+    query = (
+        sa.select(
+            presend_validations.c.decision,
+            presend_validations.c.reason,
+            presend_validations.c.subject,
+            sa.func.count(),
+        )
+        .where(presend_validations.c.cycle_id == cycle_id)
+        .group_by(presend_validations.c.decision, presend_validations.c.reason, presend_validations.c.subject)
+        .order_by(presend_validations.c.decision, presend_validations.c.reason, presend_validations.c.subject)
+    )
+    return [(row[0], row[1], row[2], int(row[3])) for row in tx.connection.execute(query)]

@@ -1,0 +1,1 @@
+"""Activity types and what executes them: one module each, registered in ``registry``."""

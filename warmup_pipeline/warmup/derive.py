@@ -1,0 +1,437 @@
+"""The seventh step: what the log says of each chip.
+
+Holds: metrics, trust, warming day, eligibility, transitions, degrading and return. Everything is
+computed from the log for a whole pool at once; nothing is kept by hand (root causes 2 and 6).
+Source: domain.md, "Metrics, trust, phases" and "Brake and hold".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from warmup_pipeline.domain.degrade import (
+    CONFIRMABLE_AFTER,
+    JUDGED_DELIVERIES,
+    RESTRICTED,
+    UNCONFIRMED,
+    BrakeSignal,
+    brake_until,
+    delivery_signal,
+    may_return,
+    returns_to,
+    should_degrade,
+)
+from warmup_pipeline.domain.degrade import braked as is_braked
+from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.metrics import ChipMetrics, MessageCounts, OpeningBalance, chip_metrics
+from warmup_pipeline.domain.phases import (
+    Eligibility,
+    PhaseFacts,
+    age_reference,
+    eligibility,
+    status_after_entering,
+    transition,
+    warming_day,
+)
+from warmup_pipeline.domain.presend import ChipStanding, is_connected
+from warmup_pipeline.domain.trust import TrustInputs, trust_score
+from warmup_pipeline.domain.values import ChipStatus, ConnectionState, Phase, TrustLevel
+from warmup_pipeline.store import chips, connections, conversations, messages
+from warmup_pipeline.store import derived as derived_store
+from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.world import StepReport, World
+
+_NOTHING: Final = MessageCounts()
+_NO_BALANCE: Final = OpeningBalance()
+_ONE_DAY: Final = timedelta(days=1)
+_SIGNAL_LOOK_BACK: Final = timedelta(days=30)
+"""The longest brake a policy can ask for."""
+
+RECENT_DELIVERIES_DAYS: Final = 7
+"""How far back a chip's last messages are looked for when its deliveries are judged."""
+
+
+def reference_of(chip: Chip) -> datetime:
+    """Return the chip's age reference (root cause 4)."""
+    return age_reference(chip.warming_started_at, chip.phase_started_at, chip.created_at)
+
+
+def brakes(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, datetime]:
+    """Return when the brake (and hold) of each braked chip ends."""
+    signals = chips.last_brake_signals(tx, pool, since=at - _SIGNAL_LOOK_BACK)
+    ends = {
+        chip_id: brake_until([BrakeSignal(kind, when) for kind, when in found], world.policy)
+        for chip_id, found in signals.items()
+    }
+    return {chip_id: end for chip_id, end in ends.items() if end is not None and is_braked(end, at)}
+
+
+def braked_chips(tx: Transaction, world: World, pool: str, at: datetime) -> frozenset[str]:
+    """Return the chips whose limits are braked and whose phase is held."""
+    return frozenset(brakes(tx, world, pool, at))
+
+
+# -- computing, for a whole pool -------------------------------------------------------------------
+
+
+def compute_metrics(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, ChipMetrics]:
+    """Return the metrics of every chip of a pool, from the log and the opening balances."""
+    day = local_day(at, world.policy.zone)
+    counts = messages.counts(tx, pool, at=at, day=day)
+    balances = chips.balances(tx, pool)
+    partners = conversations.partners_on(tx, pool, day)
+    return {
+        chip.id: chip_metrics(
+            replace(counts.get(chip.id, _NOTHING), partners_today=len(partners.get(chip.id, ()))),
+            balances.get(chip.id, _NO_BALANCE),
+            at=at,
+            today=day,
+            age_reference=reference_of(chip),
+        )
+        for chip in chips.of_pool(tx, pool)
+    }
+
+
+def _metrics(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, ChipMetrics]:
+    found = compute_metrics(tx, world, pool, at)
+    derived_store.store_metrics(tx, pool, found, at=at)
+    return found
+
+
+def _trust(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, tuple[int, TrustLevel]]:
+    metrics = derived_store.metrics(tx, pool)
+    rows: list[dict[str, Any]] = []
+    found = {}
+    for chip in chips.of_pool(tx, pool):
+        measured = metrics.get(chip.id)
+        if measured is None:
+            continue
+        score = trust_score(
+            TrustInputs(
+                age_days=max(0.0, (at - reference_of(chip)) / _ONE_DAY),
+                response_rate=measured.response_rate,
+                delivery_rate=measured.delivery_rate,
+                has_sent=measured.attempted > 0,
+                attempted=measured.attempted,
+                restriction_failures=measured.restriction_failures,
+                media_kinds=len(measured.media_kinds),
+                errors_24h=measured.errors_24h,
+                bidirectional=measured.bidirectional,
+                days_without_error=measured.days_without_error,
+                phase=chip.phase,
+            ),
+            world.policy,
+        )
+        found[chip.id] = (score.score, score.level)
+        rows.append(
+            {
+                "chip_id": chip.id,
+                "pool": pool,
+                "computed_at": at,
+                "score": score.score,
+                "level": score.level,
+                "parts": dict(score.parts),
+            }
+        )
+    derived_store.store_trust(tx, rows)
+    return found
+
+
+def _warming_days(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, int | None]:
+    zone = world.policy.zone
+    found = {
+        chip.id: warming_day(
+            status=chip.status, role=chip.role, reference=reference_of(chip), at=at, zone=zone
+        )
+        for chip in chips.of_pool(tx, pool)
+    }
+    references = {chip.id: reference_of(chip) for chip in chips.of_pool(tx, pool)}
+    derived_store.store_warming_days(
+        tx,
+        [
+            {
+                "chip_id": chip_id,
+                "pool": pool,
+                "computed_at": at,
+                "computed_day": local_day(at, zone),
+                "age_reference": references[chip_id],
+                "warming_day": days,
+            }
+            for chip_id, days in found.items()
+        ],
+    )
+    return found
+
+
+def _facts(tx: Transaction, pool: str, at: datetime) -> dict[str, tuple[Chip, PhaseFacts]]:
+    metrics = derived_store.metrics(tx, pool)
+    trust = derived_store.trust(tx, pool)
+    days = derived_store.warming_days(tx, pool)
+    return {
+        chip.id: (
+            chip,
+            PhaseFacts(
+                phase=chip.phase,
+                phase_started_at=chip.phase_started_at,
+                warming_day=days.get(chip.id),
+                age=at - reference_of(chip),
+                metrics=metrics[chip.id],
+                trust=trust[chip.id][0],
+            ),
+        )
+        for chip in chips.of_pool(tx, pool)
+        if chip.id in metrics and chip.id in trust
+    }
+
+
+def _eligibility(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, Eligibility]:
+    zone = world.policy.zone
+    found = {
+        chip_id: eligibility(facts, world.policy, at=at, zone=zone)
+        for chip_id, (chip, facts) in _facts(tx, pool, at).items()
+        if chip.status not in (ChipStatus.BANNED, ChipStatus.CANCELLED)
+    }
+    rows = [
+        {
+            "chip_id": chip_id,
+            "criterion": criterion.name,
+            "pool": pool,
+            "computed_at": at,
+            "phase": one.current,
+            "next_phase": one.next,
+            "value": criterion.value,
+            "needed": criterion.needed,
+            "comparison": criterion.comparison,
+            "holds": criterion.holds,
+            "earliest_day": criterion.earliest_day,
+        }
+        for chip_id, one in found.items()
+        if one.next is not None
+        for criterion in one.criteria
+    ]
+    derived_store.store_eligibility(tx, pool, rows)
+    return found
+
+
+def derive_standing(tx: Transaction, world: World, pool: str, at: datetime) -> None:
+    """Derive metrics, trust, warming day and eligibility of a pool in an open transaction.
+
+    For chips that just came in (an import, a new chip), so that nothing has to wait for a cycle.
+    """
+    _metrics(tx, world, pool, at)
+    _trust(tx, world, pool, at)
+    _warming_days(tx, world, pool, at)
+    _eligibility(tx, world, pool, at)
+
+
+# -- the cycle's steps -----------------------------------------------------------------------------
+
+
+def derive_chip_metrics(world: World, cycle: Cycle) -> StepReport:
+    """Recompute every chip's metrics from the log."""
+    with world.store.write() as tx:
+        found = _metrics(tx, world, cycle.pool, cycle.tick)
+    return StepReport(
+        {
+            "chips": len(found),
+            "sent_today": sum(m.sent_today for m in found.values()),
+            "received_today": sum(m.received_today for m in found.values()),
+            "bidirectional": sum(m.bidirectional for m in found.values()),
+            "errors_24h": sum(m.errors_24h for m in found.values()),
+            "unknown": sum(m.unknown for m in found.values()),
+        }
+    )
+
+
+def derive_trust_scores(world: World, cycle: Cycle) -> StepReport:
+    """Recompute every chip's trust score."""
+    with world.store.write() as tx:
+        found = _trust(tx, world, cycle.pool, cycle.tick)
+    levels = Counter(level.value for _, level in found.values())
+    scores = [score for score, _ in found.values()]
+    return StepReport(
+        {
+            "chips": len(found),
+            "mean": round(sum(scores) / len(scores), 1) if scores else None,
+            "lowest": min(scores, default=None),
+            **{level.value: levels[level.value] for level in TrustLevel},
+        }
+    )
+
+
+def derive_warming_day(world: World, cycle: Cycle) -> StepReport:
+    """Recompute every chip's warming day."""
+    with world.store.write() as tx:
+        found = _warming_days(tx, world, cycle.pool, cycle.tick)
+    days = [day for day in found.values() if day is not None]
+    return StepReport({"chips": len(found), "warming": len(days), "oldest": max(days, default=None)})
+
+
+def derive_phase_eligibility(world: World, cycle: Cycle) -> StepReport:
+    """Recompute what every chip still needs for its next phase."""
+    with world.store.write() as tx:
+        found = _eligibility(tx, world, cycle.pool, cycle.tick)
+    limits = Counter(one.limited_by for one in found.values() if one.limited_by)
+    return StepReport(
+        {
+            "chips": len(found),
+            "eligible": sum(one.eligible for one in found.values()),
+            "limited_by": dict(limits),
+        }
+    )
+
+
+def derive_phase_transitions(world: World, cycle: Cycle) -> StepReport:
+    """Move chips that earned it one phase on; degrade those in trouble; let recovered ones return."""
+    with world.store.write() as tx:
+        tx.lock_pool(cycle.pool)
+        _signal_unconfirmed(tx, cycle)
+        held = braked_chips(tx, world, cycle.pool, cycle.tick)
+        done = derived_store.transitions_of_cycle(tx, cycle.id)
+        facts = _facts(tx, cycle.pool, cycle.tick)
+        moved = _transitions(world, cycle, {k: v for k, v in facts.items() if k not in done}, held)
+        derived_store.add_transitions(tx, [row for row, _ in moved])
+        chips.change(tx, [change for _, change in moved])
+        degraded, returned = _status_changes(tx, cycle, facts)
+        chips.change(tx, [*degraded, *returned])
+        if moved or degraded or returned:
+            _warming_days(tx, world, cycle.pool, cycle.tick)
+            _eligibility(tx, world, cycle.pool, cycle.tick)
+    shown = {chip.id: chip.last4 for chip, _ in facts.values()}
+    notes = [f"…{shown[row['chip_id']]}: {row['from_phase']} → {row['to_phase']}" for row, _ in moved]
+    notes += [f"…{shown[row['id']]} degraded: {row['status_reason']}" for row in degraded]
+    notes += [f"…{shown[row['id']]} returns to {row['status']}" for row in returned]
+    for note in notes:
+        world.log.info(note)
+    return StepReport(
+        {
+            "transitions": len(done) + len(moved),
+            "degraded": len(degraded),
+            "returned": len(returned),
+            "held": len(held),
+            "phases": dict(Counter(chip.phase.value for chip, _ in facts.values())),
+        },
+        tuple(notes),
+    )
+
+
+def _signal_unconfirmed(tx: Transaction, cycle: Cycle) -> None:
+    """Signal chips whose deliveries are confirmed too rarely, once a day while it lasts."""
+    known = chips.last_brake_signals(tx, cycle.pool, since=cycle.tick - _ONE_DAY)
+    lately = derived_store.recent_confirmations(
+        tx,
+        cycle.pool,
+        sent_before=cycle.tick - CONFIRMABLE_AFTER,
+        since_day=cycle.day - timedelta(days=RECENT_DELIVERIES_DAYS),
+        last=JUDGED_DELIVERIES,
+    )
+    chips.add_brake_signals(
+        tx,
+        [
+            (chip_id, UNCONFIRMED, cycle.tick)
+            for chip_id, (confirmed, looked_at) in sorted(lately.items())
+            if delivery_signal(confirmed, looked_at)
+            and all(kind != UNCONFIRMED for kind, _ in known.get(chip_id, ()))
+        ],
+    )
+
+
+def _transitions(
+    world: World, cycle: Cycle, facts: dict[str, tuple[Chip, PhaseFacts]], held: frozenset[str]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    zone = world.policy.zone
+    moved = []
+    for chip_id, (chip, one) in sorted(facts.items()):
+        entered = transition(
+            one,
+            world.policy,
+            at=cycle.tick,
+            zone=zone,
+            participating=chip.takes_part,
+            held=chip_id in held,
+        )
+        if entered is None:
+            continue
+        why = eligibility(one, world.policy, at=cycle.tick, zone=zone)
+        moved.append(
+            (
+                {
+                    "id": derived_id("transition", cycle.id, chip_id),
+                    "pool": cycle.pool,
+                    "cycle_id": cycle.id,
+                    "chip_id": chip_id,
+                    "from_phase": chip.phase,
+                    "to_phase": entered,
+                    "at": cycle.tick,
+                    "day": cycle.day,
+                    "warming_day": one.warming_day,
+                    "criteria": {
+                        c.name: {"value": c.value, "needed": c.needed, "comparison": c.comparison}
+                        for c in why.criteria
+                    },
+                },
+                _entering(chip, entered, cycle),
+            )
+        )
+    return moved
+
+
+def _entering(chip: Chip, phase: Phase, cycle: Cycle) -> dict[str, Any]:
+    status = status_after_entering(phase, chip.status)
+    return {
+        "id": chip.id,
+        "phase": phase,
+        "phase_started_at": cycle.tick,
+        "status": status,
+        "status_since": cycle.tick if status is not chip.status else chip.status_since,
+        "status_reason": chip.status_reason if status is chip.status else None,
+    }
+
+
+def _status_changes(
+    tx: Transaction, cycle: Cycle, facts: dict[str, tuple[Chip, PhaseFacts]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    trust = derived_store.trust(tx, cycle.pool)
+    seen = connections.of_pool(tx, cycle.pool)
+    signals = chips.last_brake_signals(tx, cycle.pool, since=cycle.tick - _SIGNAL_LOOK_BACK)
+    degraded, returned = [], []
+    for chip_id, (chip, one) in sorted(facts.items()):
+        score, level = trust[chip_id]
+        if chip.takes_part:
+            restricted = any(
+                kind == RESTRICTED and at >= chip.status_since for kind, at in signals.get(chip_id, ())
+            )
+            reason = should_degrade(
+                trust_level=level, restriction_since_return=restricted, errors_24h=one.metrics.errors_24h
+            )
+            if reason is not None:
+                degraded.append(_status(chip, ChipStatus.DEGRADED, reason, cycle))
+        elif chip.status is ChipStatus.DEGRADED:
+            connection = seen.get(chip_id)
+            standing = ChipStanding(
+                chip_id,
+                chip.status,
+                chip.role,
+                connection.state if connection else ConnectionState.UNKNOWN,
+                connection.observed_at if connection else None,
+            )
+            errors = [at for at in (one.metrics.last_error_at, chip.last_error_at) if at is not None]
+            if may_return(
+                last_error_at=max(errors, default=None),
+                at=cycle.tick,
+                connected=is_connected(standing, cycle.tick),
+                trust=score,
+            ):
+                returned.append(_status(chip, returns_to(chip.phase), None, cycle))
+    return degraded, returned
+
+
+def _status(chip: Chip, status: ChipStatus, reason: str | None, cycle: Cycle) -> dict[str, Any]:
+    return {"id": chip.id, "status": status, "status_reason": reason, "status_since": cycle.tick}
+

@@ -1,0 +1,64 @@
+"""How a step talks to the gateways: one event loop, one hub, for the step's length.
+
+Holds: :func:`open_hub`, :func:`channel_of`, :func:`run_together`. HTTP clients live inside one
+event loop and are closed with it (root cause 5 was a client that outlived its loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from warmup_pipeline.gateways.base import Channel
+from warmup_pipeline.gateways.hub import GatewayHub
+from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.warmup.world import World
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+WINDING_UP: Final = timedelta(seconds=20)
+"""Time kept at a cycle's end for recording outcomes: no call begins that could outlast it."""
+
+
+def channel_of(chip: Chip) -> Channel:
+    """Return a chip as its gateway knows it."""
+    return Channel(chip_id=chip.id, provider=chip.provider, instance=chip.instance, phone=chip.phone)
+
+
+def seconds_left(world: World, cycle: Cycle) -> float:
+    """Return how long calls may still begin in this cycle, in seconds (below zero when it is over)."""
+    return (cycle.lease_until - WINDING_UP - world.now()).total_seconds()
+
+
+@asynccontextmanager
+async def open_hub(world: World, cycle: Cycle) -> AsyncIterator[GatewayHub]:
+    """Open the gateways for one step of a cycle."""
+    not_after = asyncio.get_running_loop().time() + max(0.0, seconds_left(world, cycle))
+    async with GatewayHub(
+        world.gateways,
+        world.redactor,
+        simulated=world.is_simulated,
+        at=cycle.tick,
+        not_after=not_after,
+        deadline=world.policy.pace.timeout_seconds,
+        max_connections_per_server=world.policy.pace.connections_per_server,
+        transport_factory=world.transport_factory,
+    ) as hub:
+        yield hub
+
+
+async def run_together(
+    items: Iterable[ItemT], work: Callable[[ItemT], Awaitable[ResultT]]
+) -> list[ResultT | BaseException]:
+    """Do ``work`` on every item concurrently; an exception is returned in its place, in order."""
+    return await asyncio.gather(*(work(item) for item in items), return_exceptions=True)
+
+
+def moment(at: datetime, world: World) -> str:
+    """Return an instant as operators read it: local, to the minute."""
+    return f"{at.astimezone(world.policy.zone):%Y-%m-%d %H:%M}"

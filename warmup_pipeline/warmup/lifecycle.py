@@ -1,0 +1,167 @@
+"""Beginning and ending a cycle.
+
+Holds: :func:`begin_cycle` (the only way a cycle comes into being), :func:`cycle_of_run` (what every
+step after the first asks for), :func:`end_cycle`, :func:`fail_cycle`. Do not add: what a step does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.values import ClockKind
+from warmup_pipeline.store import activities, cycles, pools
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import PoolNotFound
+from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.reconcile import Reconciled, reconcile
+from warmup_pipeline.warmup.world import World
+
+INTERVAL: Final = timedelta(minutes=5)
+"""Time between two cycles of a pool."""
+
+LEASE: Final = timedelta(seconds=290)
+"""How long after its tick a cycle holds its pool (domain.md, "The cycle")."""
+
+class CycleRefused(Exception):
+    """A cycle may not begin, or a step has no cycle; the text says why and what to do."""
+
+
+def slot_of(at: datetime) -> datetime:
+    """Return the five-minute slot that an instant is in."""
+    return at - timedelta(minutes=at.minute % 5, seconds=at.second, microseconds=at.microsecond)
+
+
+def begin_cycle(
+    world: World,
+    pool: str,
+    *,
+    root_run_id: str | None,
+    asked_tick: datetime | None = None,
+    asked_day: date | None = None,
+) -> tuple[Cycle, Reconciled]:
+    """Begin a cycle of a pool, or return the one that this run (or its parent) began already.
+
+    Args:
+        world: what the cycle works with.
+        pool: the pool's name.
+        root_run_id: the Dagster run's root id; ``None`` outside Dagster.
+        asked_tick: the slot asked for, on the system clock. One that is over becomes now. A stepped
+            clock gives its own tick and ignores this.
+        asked_day: the local day the run was started for; another one is refused before anything is sent.
+
+    Raises:
+        CycleRefused: no such pool, the wrong day, or another cycle holds the pool.
+    """
+    now = world.now()
+    with world.store.write() as tx:
+        try:
+            tx.lock_pool(pool)
+        except PoolNotFound as error:
+            raise CycleRefused(f"{error}: import or add chips first, or start the cycle for an existing pool") from None
+        activities.know_types(tx, world.activities.types())
+        if root_run_id is not None:
+            known = cycles.of_run(tx, root_run_id)
+            if known is not None:
+                return known, Reconciled()
+        clock = pools.get(tx, pool)
+        stepped = clock.clock is ClockKind.STEPPED and clock.next_tick is not None
+        if stepped:
+            tick = clock.now(now)
+        elif asked_tick is None or asked_tick + LEASE <= now:
+            tick = now.replace(microsecond=0)
+        else:
+            tick = asked_tick
+        day = local_day(tick, world.policy.zone)
+        if asked_day is not None and asked_day != day:
+            raise CycleRefused(
+                f"this run was started for {asked_day}, but in pool {pool!r} it is {day}: "
+                f"start it for the partition {day}"
+            )
+        _refuse_overlap(world, pool, tick, tx, now)
+        lease_until = now + LEASE if stepped else max(tick, now - LEASE) + LEASE
+        cycle = Cycle(
+            id=derived_id("cycle", pool, tick.isoformat()),
+            pool=pool,
+            tick=tick,
+            day=day,
+            root_run_id=root_run_id,
+            policy=world.policy_name,
+            mode=world.mode,
+            state="running",
+            began_at=now,
+            lease_until=lease_until,
+            ended_at=None,
+            duration_s=None,
+            counts={},
+            health=None,
+        )
+        cycles.insert(tx, cycle)
+        if stepped:
+            pools.move_clock(tx, pool, tick + INTERVAL)
+        done = reconcile(tx, cycle)
+    return cycle, done
+
+
+def _refuse_overlap(world: World, pool: str, tick: datetime, tx: Any, now: datetime) -> None:
+    live = [c for c in cycles.running(tx, pool) if c.lease_until > now]
+    if live:
+        raise CycleRefused(
+            f"the cycle of {live[0].tick.astimezone(world.policy.zone):%Y-%m-%d %H:%M} still holds pool {pool!r} "
+            f"for {(live[0].lease_until - now).total_seconds():.0f} s; wait for it to end"
+        )
+    if cycles.at_tick(tx, pool, tick) is not None:
+        raise CycleRefused(
+            f"pool {pool!r} has had its cycle of {tick.astimezone(world.policy.zone):%Y-%m-%d %H:%M:%S} already"
+        )
+    newest = cycles.latest(tx, pool)
+    if newest and newest[0].tick > tick:
+        raise CycleRefused(
+            f"pool {pool!r} already had a cycle at {newest[0].tick.astimezone(world.policy.zone):%Y-%m-%d %H:%M:%S}, "
+            f"which is later than {tick.astimezone(world.policy.zone):%Y-%m-%d %H:%M:%S}: time does not go back"
+        )
+    cycles.abandon(tx, [c.id for c in cycles.running(tx, pool)], ended_at=now)
+
+
+def cycle_of_run(world: World, root_run_id: str) -> Cycle:
+    """Return the cycle a run belongs to.
+
+    Raises:
+        CycleRefused: the run never began one: its first step did not run.
+    """
+    with world.store.read() as tx:
+        cycle = cycles.of_run(tx, root_run_id)
+    if cycle is None:
+        raise CycleRefused(
+            "this run has no cycle: its first step, refresh_connections, did not begin one; start a new run"
+        )
+    return cycle
+
+
+def add_counts(world: World, cycle: Cycle, counts: Mapping[str, Any]) -> None:
+    """Keep what a step counted in the cycle's row."""
+    with world.store.write() as tx:
+        cycles.add_counts(tx, cycle, counts)
+
+
+def end_cycle(world: World, cycle: Cycle) -> Cycle:
+    """End a cycle whose steps are done. Ending it twice changes nothing but the duration's end."""
+    now = world.now()
+    with world.store.write() as tx:
+        current = cycles.get(tx, cycle.id) or cycle
+        if current.state == "running":
+            duration = max(0.0, (now - cycle.began_at).total_seconds())
+            cycles.end(tx, cycle.id, state="finished", ended_at=now, duration_s=duration, counts=current.counts)
+        return cycles.get(tx, cycle.id) or cycle
+
+
+def fail_cycle(world: World, cycle: Cycle) -> None:
+    """Note that a step of the cycle failed. The pool is free for the next cycle at once."""
+    now = world.now()
+    with world.store.write() as tx:
+        current = cycles.get(tx, cycle.id)
+        if current is not None and current.state == "running":
+            duration = max(0.0, (now - cycle.began_at).total_seconds())
+            cycles.end(tx, cycle.id, state="failed", ended_at=now, duration_s=duration, counts=current.counts)

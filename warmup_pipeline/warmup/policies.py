@@ -1,0 +1,84 @@
+"""Reading policies: a preset by name, or an operator's YAML file.
+
+Holds: :func:`load_policy`. Every way it can go wrong is a :class:`PolicyError` of one line that
+says what to do.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from warmup_pipeline.domain.policy import Policy
+from warmup_pipeline.domain.reachability import UnreachablePolicy, prove_reachable
+
+PRESETS: Final = ("default", "conservative")
+
+
+class PolicyError(ValueError):
+    """A policy cannot be used; the text is one line."""
+
+
+def _text_of(source: str) -> tuple[str, str]:
+    if source in PRESETS:
+        preset = resources.files("warmup_pipeline") / "data" / "policies" / f"{source}.yaml"
+        return source, preset.read_text(encoding="utf-8")
+    path = Path(source)
+    try:
+        return path.name, path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PolicyError(
+            f"policy {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file that exists"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"policy file {path.name} cannot be read: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    # The model names a mapping's key twice, as the key and as "[key]" where the key itself is wrong.
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    said = problem["msg"].removeprefix("Value error, ")
+    shown: Any = problem.get("input")
+    value = f" (it is {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+    return f"{where}: {said}{value}" if where else said
+
+
+def parse_policy(text: str, name: str) -> Policy:
+    """Return the policy that a YAML text holds, proved reachable.
+
+    Raises:
+        PolicyError: it is no YAML, has a wrong or missing number, or a phase cannot be reached.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PolicyError(f"policy {name} is no valid YAML: {_one_line(error)}") from None
+    if not isinstance(raw, dict):
+        raise PolicyError(f"policy {name} must be a mapping; copy data/policies/default.yaml and change it")
+    try:
+        policy = Policy.model_validate(raw)
+        prove_reachable(policy)
+    except ValidationError as error:
+        raise PolicyError(f"policy {name}: {_first_problem(error)}") from None
+    except UnreachablePolicy as error:
+        raise PolicyError(f"policy {name}: {_one_line(error)}") from None
+    return policy
+
+
+def load_policy(source: str) -> Policy:
+    """Return a preset by its name, or the policy of a YAML file by its path.
+
+    Raises:
+        PolicyError: see :func:`parse_policy`; also when there is no such preset or file.
+    """
+    name, text = _text_of(source)
+    return parse_policy(text, name)

@@ -1,0 +1,97 @@
+"""What a new cycle finds of those before it, and puts right.
+
+Holds: :func:`reconcile`, run in the transaction that begins a cycle. By then no other cycle of the
+pool is alive, so whatever others hold was left by a process that ended between two lines:
+
+- an approval that was never spent lapses: nothing was sent for it;
+- a message still ``sending`` may have gone or not: it becomes ``unknown`` and is never sent again;
+- a conversation whose opening was never written down is closed as ``not_sent``;
+- a claimed activity becomes what its first turn became, or is planned again if there was none;
+- a reply turn that was held is free again;
+- a breaker whose probe never reported back may be probed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from warmup_pipeline.domain.values import ACCEPTED_STATES, ActivityState, FailureClass, MessageState
+from warmup_pipeline.store import activities, chips, conversations, messages, validations
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What was put right."""
+
+    interrupted_sends: int = 0
+    lapsed_approvals: int = 0
+    unsent_conversations: int = 0
+    settled_activities: int = 0
+    released_replies: int = 0
+
+    def numbers(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def reconcile(tx: Transaction, cycle: Cycle) -> Reconciled:
+    """Put right what earlier cycles of the pool left behind; see the module's text."""
+    lapsed = validations.lapse_unused(tx, cycle.pool, but_not_of=cycle.id)
+    interrupted = messages.interrupted(tx, cycle.pool, but_not_of=cycle.id)
+    messages.record(
+        tx,
+        [
+            {
+                "id": message_id,
+                "state": MessageState.UNKNOWN,
+                "failure_class": FailureClass.UNKNOWN,
+                "failure_text": "the process ended while this was being sent",
+                "ended_at": cycle.began_at,
+            }
+            for message_id, _ in interrupted
+        ],
+    )
+    unsent = conversations.unsent(tx, cycle.pool, but_not_of=cycle.id)
+    conversations.close(tx, dict.fromkeys(unsent, "not_sent"), at=cycle.tick)
+    held = activities.claimed_elsewhere(tx, cycle.pool, cycle.id)
+    first_turns = messages.states_of_openings(tx, cycle.pool, [activity.id for activity in held])
+    settled, free = [], []
+    for activity in held:
+        state = first_turns.get(activity.id)
+        if state is None:
+            free.append(activity.id)
+        else:
+            settled.append(_settled(activity.id, state, cycle))
+    activities.finish(tx, settled)
+    activities.release(tx, free)
+    released = conversations.release(tx, cycle.pool, but_not_of=cycle.id)
+    chips.rest_half_open_breakers(tx, cycle.pool)
+    return Reconciled(
+        interrupted_sends=len(interrupted),
+        lapsed_approvals=lapsed,
+        unsent_conversations=len(unsent),
+        settled_activities=len(held),
+        released_replies=released,
+    )
+
+
+def _settled(activity_id: str, state: MessageState, cycle: Cycle) -> Mapping[str, Any]:
+    if state in ACCEPTED_STATES:
+        final, reason = ActivityState.EXECUTED, "accepted"
+    elif state is MessageState.FAILED:
+        final, reason = ActivityState.FAILED, "turn_failed"
+    else:
+        final, reason = ActivityState.UNKNOWN, "interrupted"
+    return {
+        "id": activity_id,
+        "state": final,
+        "reason": reason,
+        "detail": None,
+        "final_at": cycle.tick,
+        "cycle_id": cycle.id,
+        "traceback": None,
+    }

@@ -1,0 +1,434 @@
+"""The sixth step: send what was approved, and record what happened.
+
+Holds: :func:`send_messages`. Protocol (docs/send-protocol.md has the whole of it):
+
+1. Approvals are spent and messages written down as ``sending`` in one transaction, a batch at a
+   time, before any HTTP call of the batch begins. A message without an approval cannot be written.
+2. Calls go out concurrently. An outcome is recorded at least every second or 500 outcomes.
+3. What could not be begun (the gateway went down, the cycle is near its end, sending was switched
+   off) is withdrawn: its message row is removed, its approval lapses, its activity is due again.
+4. A bug in our own code stops nothing else: the step finishes the rest, then fails with every
+   traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from warmup_pipeline.domain.values import (
+    ActivityState,
+    FailureClass,
+    MessageKind,
+    MessageState,
+    Phase,
+)
+from warmup_pipeline.gateways.base import Content, GatewayError, Trace
+from warmup_pipeline.gateways.hub import GatewayHub
+from warmup_pipeline.store import chips, conversations, messages, operators, validations
+from warmup_pipeline.store import activities as activity_store
+from warmup_pipeline.store import pairings as pairing_store
+from warmup_pipeline.store.activities import Activity, Deferral
+from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.conversations import Conversation
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
+from warmup_pipeline.store.pairings import StoredPairing
+from warmup_pipeline.store.validations import Approval
+from warmup_pipeline.warmup.activities.registry import Work
+from warmup_pipeline.warmup.gateway_step import channel_of, open_hub, seconds_left
+from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.outcomes import Outcome, record_outcomes
+from warmup_pipeline.warmup.pair import TRY_AGAIN_AFTER
+from warmup_pipeline.warmup.validate import REPLY
+from warmup_pipeline.warmup.world import StepReport, World
+
+FLUSH_EVERY_S: Final = 1.0
+FLUSH_AT: Final = ROWS_PER_STATEMENT
+
+GATEWAY_DOWN: Final = "gateway_down"
+OUT_OF_TIME: Final = "cycle_out_of_time"
+SWITCHED_OFF: Final = "kill_switch"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything the step works on, loaded at once."""
+
+    chips: Mapping[str, Chip]
+    conversations: Mapping[str, Conversation]
+    pairs: Mapping[str, StoredPairing]
+    held: Mapping[str, Activity]
+    sends: Sequence[Approval]
+    actions: Sequence[Approval]
+    work: Mapping[str, Sequence[Any]]
+
+
+@dataclass
+class _Tally:
+    """What the step did, for its report."""
+
+    sent: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    unknown: int = 0
+    withdrawn: Counter[str] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)
+    bugs: list[Exception] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def send_messages(world: World, cycle: Cycle) -> StepReport:
+    """Send what this cycle approved and perform its actions.
+
+    Raises:
+        ExceptionGroup: our own code raised; everything else was sent and recorded all the same.
+    """
+    plan = _load(world, cycle)
+    tally = _Tally()
+    if plan.sends or plan.actions:
+        asyncio.run(_Sender(world, cycle, plan, tally).run())
+    if tally.bugs:
+        raise ExceptionGroup(f"{len(tally.bugs)} of this step's sends failed in our own code", tally.bugs)
+    return StepReport(
+        {
+            "sent": tally.sent,
+            "failed": sum(tally.failed.values()),
+            "unknown": tally.unknown,
+            "withdrawn": sum(tally.withdrawn.values()),
+            "failed_by_class": dict(tally.failed),
+            "withdrawn_by_reason": dict(tally.withdrawn),
+            "actions": dict(tally.actions),
+        },
+        tuple(tally.notes[:10]),
+    )
+
+
+def _load(world: World, cycle: Cycle) -> _Plan:
+    with world.store.write() as tx:
+        tx.lock_pool(cycle.pool)
+        approvals = validations.spendable(tx, cycle.id)
+        actions = [a for a in approvals if a.subject == validations.ACTION]
+        held = {a.id: a for a in activity_store.claimed_by(tx, cycle.id)}
+        work: dict[str, Sequence[Any]] = {}
+        for name, action in world.activities.actions.items():
+            mine = [a.sender_chip_id for a in actions if held[a.activity_id or ""].type == name]
+            work |= action.load(tx, cycle.pool, mine)
+        return _Plan(
+            chips={chip.id: chip for chip in chips.of_pool(tx, cycle.pool)},
+            conversations={c.id: c for c in conversations.unclosed(tx, cycle.pool)},
+            pairs=pairing_store.of_cycle(tx, cycle.id),
+            held=held,
+            sends=[a for a in approvals if a.subject != validations.ACTION],
+            actions=actions,
+            work=work,
+        )
+
+
+class _Sender:
+    """Sends one cycle's approvals, a batch at a time, in one event loop."""
+
+    def __init__(self, world: World, cycle: Cycle, plan: _Plan, tally: _Tally) -> None:
+        self._world = world
+        self._cycle = cycle
+        self._plan = plan
+        self._tally = tally
+        self._down: dict[str, str] = {}
+        self._phones = {chip.id: chip.phone for chip in plan.chips.values()}
+        self._outcomes: list[Outcome] = []
+
+    async def run(self) -> None:
+        """Send everything, then perform the actions."""
+        async with open_hub(self._world, self._cycle) as hub:
+            sends = list(self._plan.sends)
+            for start in range(0, len(sends), ROWS_PER_STATEMENT):
+                await self._send_batch(hub, sends[start : start + ROWS_PER_STATEMENT])
+            await self._perform(hub)
+
+    # -- sends ---------------------------------------------------------------------------------
+
+    async def _send_batch(self, hub: GatewayHub, batch: Sequence[Approval]) -> None:
+        batch = self._still_wanted(hub, batch)
+        if not batch:
+            return
+        ready, broken = self._compose(batch)
+        self._write_down(hub, ready)
+        flusher = asyncio.create_task(self._flush_now_and_then())
+        try:
+            await asyncio.gather(*(self._send_one(hub, approval, content) for approval, content, _, _ in ready))
+        finally:
+            flusher.cancel()
+            await asyncio.gather(flusher, return_exceptions=True)
+            self._flush()
+        for approval, error in broken:
+            self._bug_before_sending(approval, error)
+
+    def _still_wanted(self, hub: GatewayHub, batch: Sequence[Approval]) -> list[Approval]:
+        """Return what may still go; withdraw the rest. Asked before every batch."""
+        if seconds_left(self._world, self._cycle) <= 0:
+            self._withdraw(batch, OUT_OF_TIME)
+            return []
+        with self._world.store.read() as tx:
+            killed = operators.kill_switches_at(tx, self._cycle.tick)
+        off = [a for a in batch if killed.covers(self._cycle.pool, a.sender_chip_id)]
+        down = [a for a in batch if a not in off and self._server_of(hub, a) in self._down]
+        self._withdraw(off, SWITCHED_OFF)
+        self._withdraw(down, GATEWAY_DOWN)
+        refused = {a.id for a in (*off, *down)}
+        return [a for a in batch if a.id not in refused]
+
+    def _server_of(self, hub: GatewayHub, approval: Approval) -> str:
+        chip = self._plan.chips[approval.sender_chip_id]
+        return hub.gateway(chip.provider).server_of(channel_of(chip))
+
+    def _compose(
+        self, batch: Sequence[Approval]
+    ) -> tuple[list[tuple[Approval, Content, MessageKind, str | None]], list[tuple[Approval, Exception]]]:
+        ready: list[tuple[Approval, Content, MessageKind, str | None]] = []
+        broken: list[tuple[Approval, Exception]] = []
+        for approval in batch:
+            try:
+                ready.append((approval, *self._content(approval)))
+            except Exception as error:  # noqa: BLE001 (one turn's bug must not stop the others; it is raised at the end)
+                broken.append((approval, error))
+        return ready, broken
+
+    def _content(self, approval: Approval) -> tuple[Content, MessageKind, str | None]:
+        conversation = self._plan.conversations[approval.conversation_id or ""]
+        turn = approval.turn or 1
+        if turn == 1:
+            activity = self._plan.held[approval.activity_id or ""]
+            opening = self._world.activities.openings[activity.type]
+            return opening.first_turn(self._world.library, conversation.dialogue_id, seed=conversation.id)
+        return self._world.library.content(conversation.dialogue_id, turn, seed=conversation.id)
+
+    def _write_down(
+        self, hub: GatewayHub, ready: Sequence[tuple[Approval, Content, MessageKind, str | None]]
+    ) -> None:
+        rows = []
+        for approval, _, kind, media in ready:
+            chip = self._plan.chips[approval.sender_chip_id]
+            rows.append(
+                {
+                    "id": message_id(approval),
+                    "pool": self._cycle.pool,
+                    "cycle_id": self._cycle.id,
+                    "approval_id": approval.id,
+                    "conversation_id": approval.conversation_id,
+                    "turn": approval.turn,
+                    "activity_id": approval.activity_id,
+                    "sender_chip_id": approval.sender_chip_id,
+                    "recipient_chip_id": approval.recipient_chip_id,
+                    "provider": chip.provider,
+                    "kind": kind,
+                    "media": media,
+                    "phase": Phase(approval.phase),
+                    "state": MessageState.SENDING,
+                    "sent_at": approval.at,
+                    "sent_day": self._cycle.day,
+                    "confirmable": hub.gateway(chip.provider).polls_confirmations,
+                }
+            )
+        with self._world.store.write() as tx:
+            validations.spend(tx, [approval.id for approval, *_ in ready], at=self._cycle.tick)
+            messages.insert(tx, rows)
+
+    async def _send_one(self, hub: GatewayHub, approval: Approval, content: Content) -> None:
+        chip = self._plan.chips[approval.sender_chip_id]
+        gateway = hub.gateway(chip.provider)
+        channel = channel_of(chip)
+        server = gateway.server_of(channel)
+        if server in self._down:
+            self._outcomes.append(Outcome(approval, withdrawn=GATEWAY_DOWN))
+            return
+        trace = Trace(message_id(approval), approval.conversation_id or "", approval.turn or 1, self._cycle.tick)
+        try:
+            accepted = await gateway.send(channel, self._phones[approval.recipient_chip_id or ""], content, trace)
+        except GatewayError as error:
+            if error.attempts == 0:
+                # Nothing was asked of the gateway: no time was left, or our own settings lack its key.
+                reason = GATEWAY_DOWN if error.failure is FailureClass.GATEWAY else OUT_OF_TIME
+                self._outcomes.append(Outcome(approval, withdrawn=reason))
+                return
+            if error.failure is FailureClass.GATEWAY:
+                self._down.setdefault(error.server, str(error))
+            self._outcomes.append(Outcome(approval, error=error, traceback=self._world.redactor.traceback(error)))
+        except Exception as error:  # noqa: BLE001 (our own bug: recorded, and raised when the rest is done)
+            self._tally.bugs.append(error)
+            self._outcomes.append(Outcome(approval, bug=error, traceback=self._world.redactor.traceback(error)))
+        else:
+            self._outcomes.append(Outcome(approval, accepted=accepted))
+        if len(self._outcomes) >= FLUSH_AT:
+            self._flush()
+
+    async def _flush_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_EVERY_S)
+            self._flush()
+
+    def _flush(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        if not outcomes:
+            return
+        done = [o for o in outcomes if o.withdrawn is None]
+        record_outcomes(self._world, self._cycle, done, self._plan.conversations, self._plan.pairs)
+        for reason in sorted({o.withdrawn for o in outcomes if o.withdrawn is not None}):
+            self._withdraw([o.approval for o in outcomes if o.withdrawn == reason], reason)
+        for outcome in done:
+            self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
+        last4 = self._plan.chips[outcome.approval.sender_chip_id].last4
+        if outcome.accepted is not None:
+            self._tally.sent += 1
+            return
+        failure = outcome.failure
+        if failure is FailureClass.UNKNOWN:
+            self._tally.unknown += 1
+        else:
+            self._tally.failed[failure.value] += 1
+        title = f"…{last4}: send failed ({failure.value}): {self._world.redactor.text(str(outcome.problem))}"
+        self._tally.notes.append(title.splitlines()[0])
+        self._world.log.failure(title, outcome.traceback or "")
+
+    def _bug_before_sending(self, approval: Approval, error: Exception) -> None:
+        """Our own code raised while a turn was being made: nothing was sent, nobody's fault but ours."""
+        traceback = self._world.redactor.traceback(error)
+        self._tally.bugs.append(error)
+        self._tally.failed[FailureClass.BUG.value] += 1
+        last4 = self._plan.chips[approval.sender_chip_id].last4
+        self._world.log.failure(f"…{last4}: making a turn failed in our own code", traceback)
+        with self._world.store.write() as tx:
+            validations.lapse(tx, [approval.id])
+            conversations.close(tx, {approval.conversation_id or "": "our_own_bug"}, at=self._cycle.tick)
+            if approval.activity_id is not None:
+                activity_store.finish(
+                    tx, [self._finished(approval.activity_id, ActivityState.FAILED, "our_own_bug", traceback)]
+                )
+            pair = self._plan.pairs.get(approval.conversation_id or "")
+            if pair is not None and pair.partner_activity_id is not None:
+                activity_store.release(tx, [pair.partner_activity_id])
+
+    def _withdraw(self, approvals: Sequence[Approval], reason: str) -> None:
+        """Take back what was certainly not begun."""
+        if not approvals:
+            return
+        self._tally.withdrawn[reason] += len(approvals)
+        again = self._cycle.tick + (timedelta(minutes=5) if reason == OUT_OF_TIME else TRY_AGAIN_AFTER)
+        put_off: list[Deferral] = []
+        replies: list[dict[str, Any]] = []
+        closed: dict[str, str] = {}
+        released: list[str] = []
+        for approval in approvals:
+            conversation_id = approval.conversation_id or ""
+            if approval.activity_id is not None:
+                activity = self._plan.held[approval.activity_id]
+                put_off.append(Deferral(activity.chip_id, activity.type, reason, again, activity_id=activity.id))
+                if approval.subject == validations.OPENING:
+                    closed[conversation_id] = "not_sent"
+                pair = self._plan.pairs.get(conversation_id)
+                if pair is not None and pair.partner_activity_id is not None:
+                    released.append(pair.partner_activity_id)
+            else:
+                put_off.append(
+                    Deferral(approval.sender_chip_id, REPLY, reason, again, conversation_id=conversation_id)
+                )
+                replies.append(
+                    {
+                        "id": conversation_id,
+                        "next_due_at": again,
+                        "claimed_cycle_id": None,
+                        "last_deferral": reason,
+                    }
+                )
+        with self._world.store.write() as tx:
+            messages.withdraw(tx, [message_id(a) for a in approvals if a.subject != validations.ACTION])
+            validations.lapse(tx, [a.id for a in approvals])
+            conversations.close(tx, closed, at=self._cycle.tick)
+            conversations.change(tx, replies)
+            activity_store.defer(
+                tx,
+                put_off,
+                pool=self._cycle.pool,
+                cycle_id=self._cycle.id,
+                day=self._cycle.day,
+                at=self._cycle.tick,
+            )
+            activity_store.release(tx, released)
+
+    # -- actions -------------------------------------------------------------------------------
+
+    async def _perform(self, hub: GatewayHub) -> None:
+        """Perform the approved actions (MARCAR_LIDO), concurrently across chips."""
+        wanted = self._still_wanted(hub, list(self._plan.actions))
+        if not wanted:
+            return
+        nothing = [a for a in wanted if not self._plan.work.get(a.sender_chip_id)]
+        something = [a for a in wanted if self._plan.work.get(a.sender_chip_id)]
+        with self._world.store.write() as tx:
+            validations.spend(tx, [a.id for a in wanted], at=self._cycle.tick)
+        results = await asyncio.gather(*(self._act(hub, a) for a in something), return_exceptions=True)
+        finished = [
+            self._finished(a.activity_id or "", ActivityState.NOTHING_TO_DO, self._action_of(a).nothing_reason)
+            for a in nothing
+        ]
+        done: dict[str, dict[str, Sequence[Any]]] = {}
+        for approval, result in zip(something, results, strict=True):
+            name = self._plan.held[approval.activity_id or ""].type
+            if result is None:
+                done.setdefault(name, {})[approval.sender_chip_id] = self._plan.work[approval.sender_chip_id]
+                finished.append(self._finished(approval.activity_id or "", ActivityState.EXECUTED, "accepted"))
+            else:
+                finished.append(self._action_failed(approval, result))
+        with self._world.store.write() as tx:
+            for name, items in done.items():
+                self._world.activities.actions[name].record(tx, items, at=self._cycle.tick)
+            activity_store.finish(tx, finished)
+        self._tally.actions.update(row["state"].value for row in finished)
+
+    def _action_of(self, approval: Approval) -> Any:
+        return self._world.activities.actions[self._plan.held[approval.activity_id or ""].type]
+
+    async def _act(self, hub: GatewayHub, approval: Approval) -> None:
+        chip = self._plan.chips[approval.sender_chip_id]
+        work = Work(channel_of(chip), self._plan.work[chip.id], self._cycle.tick)
+        await self._action_of(approval).perform(hub.gateway(chip.provider), work, self._phones)
+
+    def _action_failed(self, approval: Approval, error: BaseException) -> dict[str, Any]:
+        traceback = self._world.redactor.traceback(error)
+        last4 = self._plan.chips[approval.sender_chip_id].last4
+        text = self._world.redactor.text(str(error))
+        if isinstance(error, GatewayError):
+            reason = error.failure.value
+        elif isinstance(error, Exception):
+            reason = "our_own_bug"
+            self._tally.bugs.append(error)
+        else:
+            raise error
+        name = self._plan.held[approval.activity_id or ""].type
+        self._world.log.failure(f"…{last4}: {name} failed ({reason}): {text}", traceback)
+        self._tally.notes.append(f"…{last4}: {name} failed ({reason})")
+        state = ActivityState.UNKNOWN if reason == FailureClass.UNKNOWN else ActivityState.FAILED
+        return self._finished(approval.activity_id or "", state, reason, traceback)
+
+    def _finished(
+        self, activity_id: str, state: ActivityState, reason: str, traceback: str | None = None
+    ) -> dict[str, Any]:
+        return {
+            "id": activity_id,
+            "state": state,
+            "reason": reason,
+            "detail": None,
+            "final_at": self._cycle.tick,
+            "cycle_id": self._cycle.id,
+            "traceback": traceback,
+        }
+
+
+def message_id(approval: Approval) -> str:
+    """Return the id of the message an approval allows: one per turn of a conversation."""
+    return derived_id("message", approval.conversation_id, approval.turn)
+

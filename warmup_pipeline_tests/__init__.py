@@ -1,0 +1,1 @@
+"""Tests through real parts: real databases, real sockets, real Dagster runs."""
