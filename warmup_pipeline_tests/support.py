@@ -11,19 +11,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
+
 from warmup_pipeline.domain.policy import Policy
 from warmup_pipeline.domain.privacy import Redactor
-from warmup_pipeline.domain.values import ChipStatus, Phase, Provider
+from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.values import CONVERSA_PAR, ActivityState, ChipStatus, Phase, Provider, RowSource
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.gateways.simulator.server import run_in_thread
 from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, SimulatorSettings
-from warmup_pipeline.store import chips, pools
+from warmup_pipeline.store import activities, chips, pools
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
 from warmup_pipeline.warmup.activities.registry import ActivityRegistry, default_registry
 from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.library import Library, load_library
 from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.world import StepReport, World
@@ -214,8 +218,48 @@ def open_lab(store: Store, *, at: datetime = MORNING, policy: str = "default", l
             now=lambda: clock[0],
         )
         with store.write() as tx:
-            from warmup_pipeline.store import activities
-
             activities.know_types(tx, world.activities.types())
         yield Lab(store, core, running.base_url, world, log, clock)
     core.close()
+
+
+def due_openings(
+    lab: Lab, chip_ids: Sequence[str], *, kind: str = CONVERSA_PAR, at: datetime | None = None
+) -> list[str]:
+    """Replace what is left of chips' day by one activity each, due at once; returns the activities' ids."""
+    due = at or lab.now
+    day = local_day(due, lab.world.policy.zone)
+    ids = [derived_id("test-activity", chip_id, kind, due.isoformat()) for chip_id in chip_ids]
+    with lab.store.write() as tx:
+        activities.cancel_rest_of_day(tx, dict.fromkeys(chip_ids, day), at=due, reason="replaced_by_a_test")
+        activities.insert_plans(
+            tx,
+            [],
+            [
+                {
+                    "id": activity_id,
+                    "pool": lab.pool,
+                    "chip_id": chip_id,
+                    "type": kind,
+                    "day": day,
+                    "planned_at": due,
+                    "due_at": due,
+                    "state": ActivityState.PLANNED,
+                    "source": RowSource.WARMUP,
+                }
+                for activity_id, chip_id in zip(ids, chip_ids, strict=True)
+            ],
+        )
+    return ids
+
+
+def rows_of(store: Store, sql: str, **values: Any) -> list[dict[str, Any]]:
+    """Return what a query finds, as plain dictionaries."""
+    with store.read() as tx:
+        return [dict(row) for row in tx.connection.execute(sa.text(sql), values).mappings()]
+
+
+def run_sql(store: Store, sql: str, **values: Any) -> None:
+    """Change the database behind the program's back."""
+    with store.write() as tx:
+        tx.connection.execute(sa.text(sql), values)

@@ -22,8 +22,6 @@ from warmup_pipeline.domain.privacy import mask_phone
 from warmup_pipeline.domain.values import (
     DEFAULT_POOL,
     DEFAULT_ROLE,
-    LISTENER_ROLE,
-    OBSERVED_STATUSES,
     PARTICIPATING_STATUSES,
     UNAGED_STATUSES,
     ActivityState,
@@ -192,10 +190,6 @@ class _Chip:
     received_today: int
     connected: bool | None
 
-    @property
-    def is_observed(self) -> bool:
-        return self.status in OBSERVED_STATUSES and self.role != LISTENER_ROLE
-
 
 @dataclass(frozen=True, slots=True)
 class _Activity:
@@ -272,7 +266,8 @@ class _Reader:
             self._note_unknown(table, _CHIP_TAKEN | _CHIP_DERIVED)
             if table.whole and not table.rows:
                 self._problems.file(table.name, "names its columns but has no chip")
-            self.files.ids_complete = table.whole and all(row.text("id") for row in table.rows)
+            complete = table.whole and bool(table.rows) and all(row.text("id") for row in table.rows)
+            self.files.ids_complete = complete
             self.files.ids = {row.text("id") for row in table.rows}
             self.files.chips = [chip for row in table.rows if (chip := self._chip(row)) is not None]
             self._refuse_twins(table)
@@ -552,7 +547,7 @@ class _Writer:
             tx,
             [self._chip_row(chip) for chip in new_chips],
             [self._balance_row(chip) for chip in new_chips],
-            [self._connection_row(chip) for chip in new_chips if chip.is_observed],
+            [self._connection_row(chip) for chip in new_chips],
         )
         if new_chips:
             derive_standing(tx, world, self._pool, self._at)

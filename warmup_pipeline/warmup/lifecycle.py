@@ -165,3 +165,25 @@ def fail_cycle(world: World, cycle: Cycle) -> None:
         if current is not None and current.state == "running":
             duration = max(0.0, (now - cycle.began_at).total_seconds())
             cycles.end(tx, cycle.id, state="failed", ended_at=now, duration_s=duration, counts=current.counts)
+
+
+def pool_day(world: World, pool: str) -> date:
+    """Return the local day that it is in a pool.
+
+    Raises:
+        CycleRefused: there is no such pool.
+    """
+    with world.store.read() as tx:
+        try:
+            clock = pools.get(tx, pool)
+        except PoolNotFound as error:
+            raise CycleRefused(f"{error}: import or add chips first") from None
+    return local_day(clock.now(world.now()), world.policy.zone)
+
+
+def latest_time(world: World) -> datetime:
+    """Return the latest time of any pool's clock: what is over for it is over for all."""
+    with world.store.read() as tx:
+        clocks = pools.with_chips(tx)
+    now = world.now()
+    return max((clock.now(now) for clock in clocks), default=now)

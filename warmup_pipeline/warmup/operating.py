@@ -103,9 +103,7 @@ def resolve(tx: Transaction, names: Sequence[str]) -> list[Chip]:
     for name in names:
         meant = chips.find(tx, name.strip().removeprefix("…"))
         if not meant:
-            raise OperatorError(
-                f"there is no chip {name!r}; `warmup chips list` shows ids, instances, labels and last four digits"
-            )
+            raise OperatorError(f"there is no chip {name!r}; `warmup chips list` shows what chips are called")
         if len(meant) > 1:
             shown = ", ".join(f"{chip.id} {described(chip)}" for chip in meant[:_SHOWN_CHIPS])
             raise OperatorError(f"{name!r} means {len(meant)} chips, say which by its id: {shown}")
@@ -197,9 +195,8 @@ def start_chips(world: World, names: Sequence[str], *, author: str, reason: str 
                     columns |= {"phase": Phase.REPOUSO, "phase_started_at": at, "warming_started_at": at}
             else:
                 remedy = "; resume it" if chip.status is ChipStatus.PAUSED else ""
-                raise OperatorError(
-                    f"{described(chip)} is {chip.status}; only provisioned, pending or ready chips start{remedy}"
-                )
+                startable = "only provisioned, pending or ready chips start"
+                raise OperatorError(f"{described(chip)} is {chip.status}; {startable}{remedy}")
             moves.append(_Move(chip, columns | {"status_since": at, "status_reason": None}))
         return moves
 
@@ -220,9 +217,8 @@ def pause_chips(world: World, names: Sequence[str], *, author: str, reason: str 
     def move(_: Transaction, found: Sequence[Chip], times: Mapping[str, datetime]) -> list[_Move]:
         for chip in found:
             if chip.status not in PAUSABLE:
-                raise OperatorError(
-                    f"{described(chip)} is {chip.status}; only warming, ready, active or degraded chips are paused"
-                )
+                pausable = "only warming, ready, active or degraded chips are paused"
+                raise OperatorError(f"{described(chip)} is {chip.status}; {pausable}")
         return [
             _Move(
                 chip,

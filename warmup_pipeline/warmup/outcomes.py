@@ -27,6 +27,7 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.gateways.base import Accepted, GatewayError
 from warmup_pipeline.store import activities, chips, connections, conversations, messages
+from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.conversations import Conversation
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
@@ -63,6 +64,16 @@ class Outcome:
         return self.error or self.bug
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What the sending step loaded of its chips, conversations and pairs before it began."""
+
+    chips: Mapping[str, Chip]
+    breakers: Mapping[str, Circuit]
+    conversations: Mapping[str, Conversation]
+    pairs: Mapping[str, StoredPairing]
+
+
 @dataclass
 class _Changes:
     """Rows to write, by what they change."""
@@ -87,26 +98,27 @@ def record_outcomes(
     world: World,
     cycle: Cycle,
     outcomes: Sequence[Outcome],
-    known: Mapping[str, Conversation],
-    pairs: Mapping[str, StoredPairing],
+    standing: Standing,
 ) -> None:
-    """Write down how sends ended: a fixed number of statements per batch."""
+    """Write down how sends ended: bulk writes only, nothing is read again.
+
+    A chip sends at most once per cycle, so what the step loaded of breakers and cooldowns is still
+    what they were before this chip's send.
+    """
     if not outcomes:
         return
+    changes = _Changes([], [], [], [], {}, [], [], [], {}, [], [], [], [], [])
+    for outcome in outcomes:
+        conversation = standing.conversations[outcome.approval.conversation_id or ""]
+        chip_id = outcome.approval.sender_chip_id
+        breaker = standing.breakers.get(chip_id, CLOSED)
+        if outcome.accepted is not None:
+            _accepted(world, cycle, outcome, conversation, breaker, changes)
+        else:
+            resting = standing.chips[chip_id].cooldown_until
+            _not_accepted(world, cycle, outcome, conversation, breaker, resting, changes)
+        _settle(cycle, outcome, standing.pairs.get(conversation.id), changes)
     with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
-        changes = _Changes([], [], [], [], {}, [], [], [], {}, [], [], [], [], [])
-        breakers = chips.breakers(tx, cycle.pool)
-        everyone = {chip.id: chip for chip in chips.of_pool(tx, cycle.pool)}
-        for outcome in outcomes:
-            conversation = known[outcome.approval.conversation_id or ""]
-            breaker = breakers.get(outcome.approval.sender_chip_id, CLOSED)
-            if outcome.accepted is not None:
-                _accepted(world, cycle, outcome, conversation, breaker, changes)
-            else:
-                resting = everyone[outcome.approval.sender_chip_id].cooldown_until
-                _not_accepted(world, cycle, outcome, conversation, breaker, resting, changes)
-            _settle(cycle, outcome, pairs.get(conversation.id), changes)
         _write(tx, cycle, changes)
 
 

@@ -29,20 +29,17 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.gateways.base import Content, GatewayError, Trace
 from warmup_pipeline.gateways.hub import GatewayHub
-from warmup_pipeline.store import chips, conversations, messages, operators, validations
 from warmup_pipeline.store import activities as activity_store
+from warmup_pipeline.store import chips, conversations, messages, operators, validations
 from warmup_pipeline.store import pairings as pairing_store
 from warmup_pipeline.store.activities import Activity, Deferral
-from warmup_pipeline.store.chips import Chip
-from warmup_pipeline.store.conversations import Conversation
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
-from warmup_pipeline.store.pairings import StoredPairing
 from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.activities.registry import Work
 from warmup_pipeline.warmup.gateway_step import channel_of, open_hub, seconds_left
 from warmup_pipeline.warmup.ids import derived_id
-from warmup_pipeline.warmup.outcomes import Outcome, record_outcomes
+from warmup_pipeline.warmup.outcomes import Outcome, Standing, record_outcomes
 from warmup_pipeline.warmup.pair import TRY_AGAIN_AFTER
 from warmup_pipeline.warmup.validate import REPLY
 from warmup_pipeline.warmup.world import StepReport, World
@@ -59,9 +56,7 @@ SWITCHED_OFF: Final = "kill_switch"
 class _Plan:
     """Everything the step works on, loaded at once."""
 
-    chips: Mapping[str, Chip]
-    conversations: Mapping[str, Conversation]
-    pairs: Mapping[str, StoredPairing]
+    standing: Standing
     held: Mapping[str, Activity]
     sends: Sequence[Approval]
     actions: Sequence[Approval]
@@ -118,9 +113,12 @@ def _load(world: World, cycle: Cycle) -> _Plan:
             mine = [a.sender_chip_id for a in actions if held[a.activity_id or ""].type == name]
             work |= action.load(tx, cycle.pool, mine)
         return _Plan(
-            chips={chip.id: chip for chip in chips.of_pool(tx, cycle.pool)},
-            conversations={c.id: c for c in conversations.unclosed(tx, cycle.pool)},
-            pairs=pairing_store.of_cycle(tx, cycle.id),
+            standing=Standing(
+                chips={chip.id: chip for chip in chips.of_pool(tx, cycle.pool)},
+                breakers=chips.breakers(tx, cycle.pool),
+                conversations={c.id: c for c in conversations.unclosed(tx, cycle.pool)},
+                pairs=pairing_store.of_cycle(tx, cycle.id),
+            ),
             held=held,
             sends=[a for a in approvals if a.subject != validations.ACTION],
             actions=actions,
@@ -137,7 +135,7 @@ class _Sender:
         self._plan = plan
         self._tally = tally
         self._down: dict[str, str] = {}
-        self._phones = {chip.id: chip.phone for chip in plan.chips.values()}
+        self._phones = {chip.id: chip.phone for chip in plan.standing.chips.values()}
         self._outcomes: list[Outcome] = []
 
     async def run(self) -> None:
@@ -181,7 +179,7 @@ class _Sender:
         return [a for a in batch if a.id not in refused]
 
     def _server_of(self, hub: GatewayHub, approval: Approval) -> str:
-        chip = self._plan.chips[approval.sender_chip_id]
+        chip = self._plan.standing.chips[approval.sender_chip_id]
         return hub.gateway(chip.provider).server_of(channel_of(chip))
 
     def _compose(
@@ -197,7 +195,7 @@ class _Sender:
         return ready, broken
 
     def _content(self, approval: Approval) -> tuple[Content, MessageKind, str | None]:
-        conversation = self._plan.conversations[approval.conversation_id or ""]
+        conversation = self._plan.standing.conversations[approval.conversation_id or ""]
         turn = approval.turn or 1
         if turn == 1:
             activity = self._plan.held[approval.activity_id or ""]
@@ -210,7 +208,7 @@ class _Sender:
     ) -> None:
         rows = []
         for approval, _, kind, media in ready:
-            chip = self._plan.chips[approval.sender_chip_id]
+            chip = self._plan.standing.chips[approval.sender_chip_id]
             rows.append(
                 {
                     "id": message_id(approval),
@@ -237,7 +235,7 @@ class _Sender:
             messages.insert(tx, rows)
 
     async def _send_one(self, hub: GatewayHub, approval: Approval, content: Content) -> None:
-        chip = self._plan.chips[approval.sender_chip_id]
+        chip = self._plan.standing.chips[approval.sender_chip_id]
         gateway = hub.gateway(chip.provider)
         channel = channel_of(chip)
         server = gateway.server_of(channel)
@@ -274,14 +272,14 @@ class _Sender:
         if not outcomes:
             return
         done = [o for o in outcomes if o.withdrawn is None]
-        record_outcomes(self._world, self._cycle, done, self._plan.conversations, self._plan.pairs)
+        record_outcomes(self._world, self._cycle, done, self._plan.standing)
         for reason in sorted({o.withdrawn for o in outcomes if o.withdrawn is not None}):
             self._withdraw([o.approval for o in outcomes if o.withdrawn == reason], reason)
         for outcome in done:
             self._count(outcome)
 
     def _count(self, outcome: Outcome) -> None:
-        last4 = self._plan.chips[outcome.approval.sender_chip_id].last4
+        last4 = self._plan.standing.chips[outcome.approval.sender_chip_id].last4
         if outcome.accepted is not None:
             self._tally.sent += 1
             return
@@ -299,7 +297,7 @@ class _Sender:
         traceback = self._world.redactor.traceback(error)
         self._tally.bugs.append(error)
         self._tally.failed[FailureClass.BUG.value] += 1
-        last4 = self._plan.chips[approval.sender_chip_id].last4
+        last4 = self._plan.standing.chips[approval.sender_chip_id].last4
         self._world.log.failure(f"…{last4}: making a turn failed in our own code", traceback)
         with self._world.store.write() as tx:
             validations.lapse(tx, [approval.id])
@@ -308,7 +306,7 @@ class _Sender:
                 activity_store.finish(
                     tx, [self._finished(approval.activity_id, ActivityState.FAILED, "our_own_bug", traceback)]
                 )
-            pair = self._plan.pairs.get(approval.conversation_id or "")
+            pair = self._plan.standing.pairs.get(approval.conversation_id or "")
             if pair is not None and pair.partner_activity_id is not None:
                 activity_store.release(tx, [pair.partner_activity_id])
 
@@ -329,7 +327,7 @@ class _Sender:
                 put_off.append(Deferral(activity.chip_id, activity.type, reason, again, activity_id=activity.id))
                 if approval.subject == validations.OPENING:
                     closed[conversation_id] = "not_sent"
-                pair = self._plan.pairs.get(conversation_id)
+                pair = self._plan.standing.pairs.get(conversation_id)
                 if pair is not None and pair.partner_activity_id is not None:
                     released.append(pair.partner_activity_id)
             else:
@@ -393,13 +391,13 @@ class _Sender:
         return self._world.activities.actions[self._plan.held[approval.activity_id or ""].type]
 
     async def _act(self, hub: GatewayHub, approval: Approval) -> None:
-        chip = self._plan.chips[approval.sender_chip_id]
+        chip = self._plan.standing.chips[approval.sender_chip_id]
         work = Work(channel_of(chip), self._plan.work[chip.id], self._cycle.tick)
         await self._action_of(approval).perform(hub.gateway(chip.provider), work, self._phones)
 
     def _action_failed(self, approval: Approval, error: BaseException) -> dict[str, Any]:
         traceback = self._world.redactor.traceback(error)
-        last4 = self._plan.chips[approval.sender_chip_id].last4
+        last4 = self._plan.standing.chips[approval.sender_chip_id].last4
         text = self._world.redactor.text(str(error))
         if isinstance(error, GatewayError):
             reason = error.failure.value

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from warmup_pipeline.domain.trust import PHASE_BONUS, TrustInputs, trust_score
@@ -198,6 +198,8 @@ def test_a_later_phase_never_lowers_the_score(facts):
     assert scores == sorted(scores)
 
 
+# Exactly 64, which the nearest binary fractions add up to 63.99999999999999.
+@example(age=220, sent=57, received=28, attempted=40, failed=37, bidirectional=0, calm=119)
 @given(
     age=st.integers(min_value=0, max_value=60 * 24),
     sent=st.integers(min_value=1, max_value=500),

@@ -357,6 +357,8 @@ def test_a_request_still_waiting_for_its_turn_at_the_end_is_not_begun() -> None:
             while not wire.seen:  # noqa: ASYNC110 # the server is in this very loop
                 await asyncio.sleep(0)
             second = await failing(hub)
+            # It gave up by itself, not because its turn came after all.
+            assert not first.done()
             first.cancel()
             return wire, second
 

@@ -218,6 +218,16 @@ def test_an_id_of_the_queue_is_not_needed_to_have_been_accepted() -> None:
     assert accepted == Accepted("D2", None)
 
 
+def test_instance_and_token_cannot_leave_their_places_in_the_path() -> None:
+    odd = replace(ZAPI_CHIP, instance="a/b")
+    wire, _ = ask(
+        lambda gateway: gateway.connection_state(odd),
+        answer(200, {"connected": True}),
+        credentials={"zapi_tokens": {"a/b": "c/../d?e"}},
+    )
+    assert wire.seen[0].path == "/instances/a%2Fb/token/c%2F..%2Fd%3Fe/status"
+
+
 def test_no_client_token_is_sent_where_none_is_set() -> None:
     wire, _ = ask(send, answer(200, ZAPI_ACCEPTED), credentials={"zapi_client_token": None})
     assert "client-token" not in wire.seen[0].headers

@@ -729,7 +729,7 @@ def upgrade() -> None:
             comment="When the approval was spent on a send.",
         ),
         sa.Column(
-            "lapsed", sa.Boolean(), server_default=sa.text("0"), nullable=False, comment="Never used; void."
+            "lapsed", sa.Boolean(), server_default=sa.false(), nullable=False, comment="Never used; void."
         ),
         sa.CheckConstraint(
             "(decision = 'approve') = (reason IS NULL)",

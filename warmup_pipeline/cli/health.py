@@ -1,0 +1,70 @@
+"""``warmup health``: is the pool well, and if not, why not.
+
+Holds: the command, and how a health document reads (the demo prints one, too). Do not add: judging
+(``warmup.checks``), the document itself (``warmup.health_report``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from warmup_pipeline.cli import output
+from warmup_pipeline.cli.session import InputError, Session
+
+
+@click.command("health")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+@click.pass_context
+def health(context: click.Context, as_json: bool) -> None:
+    """Tell the pool's health from the latest results of the asset checks.
+
+    Exits with 0 if healthy, 1 if degraded (something warns), 2 if critical (something fails, the last
+    cycle failed, or a check is older than ten minutes: silence is never healthy).
+    """
+    from warmup_pipeline.cli.runs import open_runner
+    from warmup_pipeline.warmup.health_report import EXIT_CODES, health_report
+
+    session = context.find_object(Session)
+    if session is None:
+        raise InputError("no session was begun")
+    with session.world(gateways=False) as world, open_runner() as runner:
+        document = health_report(world, runner.latest_results())
+    if as_json:
+        output.emit_json(document)
+    else:
+        print_health(document)
+    context.exit(EXIT_CODES[document["status"]])
+
+
+def print_health(document: Mapping[str, Any]) -> None:
+    """Print a health document: the status, every check, the pool, today's activities."""
+    title = click.style("Health", bold=True)
+    click.echo(f"{title}: {output.coloured(document['status'])}  ({document['mode']} gateways)")
+    output.table(
+        ("check", "verdict", "what it says"),
+        [(check["check"], _verdict(check), check["description"]) for check in document["checks"]],
+    )
+    pool = document["pool"]
+    taking_part = f"{pool['participating']} take part, {pool['connected']} of these are connected"
+    click.echo(f"  {pool['total']} chips, {taking_part}")
+    if document["activities_today"]:
+        output.heading("Activities today")
+        columns = ("planned", "executed", "failed", "deferred", "blocked", "expired", "unknown")
+        output.table(
+            ("type", *columns, "success"),
+            [
+                (name, *(counts[column] for column in columns), output.percent(counts["success_rate"]))
+                for name, counts in document["activities_today"].items()
+            ],
+        )
+
+
+def _verdict(check: Mapping[str, Any]) -> str:
+    if check["stale"]:
+        return output.coloured("fail") + (" (too old)" if check["evaluated_at"] else "")
+    if check["passed"]:
+        return output.coloured("pass")
+    return output.coloured("warn" if check["severity"] == "WARN" else "fail")

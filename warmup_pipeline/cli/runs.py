@@ -1,0 +1,62 @@
+"""What commands ask of Dagster: run a cycle, read the latest check results, forget runs.
+
+Holds: the three calls, so that one module of the command line knows ``orchestration.launching`` and
+no command imports Dagster before it must. Do not add: anything that Dagster's own calls do (that is
+``orchestration``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from warmup_pipeline.store.cycles import Cycle
+    from warmup_pipeline.warmup.health_report import CheckResult
+    from warmup_pipeline.warmup.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs cycles through Dagster, on the instance of the project's root."""
+
+    instance: Any
+
+    def run_cycle(self, pool: str, *, at: datetime | None = None) -> tuple[str, bool]:
+        """Run one cycle of a pool; returns the run's id and whether it succeeded."""
+        from warmup_pipeline.orchestration import launching
+
+        run = launching.run_cycle(self.instance, pool, at=at)
+        return run.run_id, run.succeeded
+
+    def latest_results(self) -> list[CheckResult]:
+        """Return the last completed result of each asset check."""
+        from warmup_pipeline.orchestration import launching
+
+        return list(launching.latest_results(self.instance))
+
+    def forget_runs(self, pool: str) -> int:
+        """Delete the runs of a pool's cycles; returns how many."""
+        from warmup_pipeline.orchestration import launching
+
+        return int(launching.forget_runs(self.instance, pool))
+
+
+@contextmanager
+def open_runner() -> Iterator[Runner]:
+    """Open the Dagster instance that DAGSTER_HOME names."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        yield Runner(instance)
+
+
+def cycle_of(world: World, run_id: str) -> Cycle | None:
+    """Return the cycle that a run began, ``None`` if it began none."""
+    from warmup_pipeline.store import cycles
+
+    with world.store.read() as tx:
+        return cycles.of_run(tx, run_id)

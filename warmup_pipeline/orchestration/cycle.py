@@ -1,0 +1,203 @@
+"""The cycle's ops, by their fixed names, as graph-backed assets.
+
+Holds: the six ops, the graph that orders them, and :data:`CYCLE_ASSETS`. An op is given nothing but
+order: it finds its cycle in the database by the run's root id, so that any failed step can be run
+again and nothing is handed over in files. Do not add: what a step does (``warmup``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from typing import Any, Final
+
+import dagster as dg
+
+from warmup_pipeline.domain.values import DEFAULT_POOL
+from warmup_pipeline.orchestration.guard import guarded
+from warmup_pipeline.orchestration.metadata import (
+    definition_metadata,
+    materialization_metadata,
+    plain_metadata,
+)
+from warmup_pipeline.orchestration.names import (
+    CYCLE_GRAPH,
+    CYCLE_GROUP,
+    OWNERS,
+    PARTITION_TAG,
+    POOL_TAG,
+    RESOURCE,
+    TICK_TAG,
+)
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.warmup import lifecycle
+from warmup_pipeline.warmup.claim import claim_due as claim_due_step
+from warmup_pipeline.warmup.connections import refresh_connections as refresh_connections_step
+from warmup_pipeline.warmup.pair import pair_chips as pair_chips_step
+from warmup_pipeline.warmup.plan import plan_day as plan_day_step
+from warmup_pipeline.warmup.send import send_messages as send_messages_step
+from warmup_pipeline.warmup.validate import validate_sends as validate_sends_step
+from warmup_pipeline.warmup.world import StepReport, World
+
+Step = Callable[[World, Cycle], StepReport]
+
+
+def root_run_id(run: dg.DagsterRun) -> str:
+    """Return the id that a run and its re-executions share."""
+    return run.root_run_id or run.run_id
+
+
+def _begin(context: dg.OpExecutionContext, world: World) -> Cycle:
+    tags = context.run.tags
+    asked_day = tags.get(PARTITION_TAG)
+    asked_tick = tags.get(TICK_TAG)
+    if asked_day is None:
+        raise lifecycle.CycleRefused(
+            f"this run has no partition: start it for the local day, "
+            f"{lifecycle.pool_day(world, tags.get(POOL_TAG, DEFAULT_POOL))}"
+        )
+    cycle, reconciled = lifecycle.begin_cycle(
+        world,
+        tags.get(POOL_TAG, DEFAULT_POOL),
+        root_run_id=root_run_id(context.run),
+        asked_tick=datetime.fromisoformat(asked_tick) if asked_tick else None,
+        asked_day=date.fromisoformat(asked_day),
+    )
+    put_right = {name: count for name, count in reconciled.numbers().items() if count}
+    if put_right:
+        world.log.warning(f"Earlier cycles left something behind, now put right: {put_right}")
+    local = cycle.tick.astimezone(world.policy.zone)
+    world.log.info(f"Cycle of pool {cycle.pool}, {local:%Y-%m-%d %H:%M} local, {cycle.mode}, policy {cycle.policy}")
+    return cycle
+
+
+def run_step(context: dg.OpExecutionContext, step: Step, *, begins: bool = False, table: str | None = None) -> Any:
+    """Run one step of the cycle that this run belongs to, and return the op's output."""
+    mine: list[Cycle] = []
+    with guarded(context.resources.warmup, context.log, mine) as world:
+        cycle = (
+            _begin(context, world) if begins else lifecycle.cycle_of_run(world, root_run_id(context.run))
+        )
+        mine.append(cycle)
+        report = step(world, cycle)
+        lifecycle.add_counts(world, cycle, {step.__name__: dict(report.numbers)})
+        told = ", ".join(f"{name} {value}" for name, value in report.numbers.items() if value not in (0, None, {}))
+        world.log.info(f"{step.__name__}: {told or 'nothing to do'}")
+        if table is None:
+            return dg.Output(None, metadata=plain_metadata(report.numbers))
+        return dg.Output(None, metadata=materialization_metadata(table, world, cycle, report))
+
+
+_AFTER: Final = {"start": dg.In(dg.Nothing)}
+_NOTHING: Final = dg.Out(dg.Nothing)
+_NEEDS: Final = {RESOURCE}
+
+
+@dg.op(
+    out=_NOTHING,
+    required_resource_keys=_NEEDS,
+    description="Begins the cycle; asks each chip's gateway for its state, recovers what is down, confirms deliveries.",
+)
+def refresh_connections(context: dg.OpExecutionContext) -> Any:
+    """Begin the cycle and refresh connections."""
+    return run_step(context, refresh_connections_step, begins=True, table="chip_connections")
+
+
+@dg.op(
+    ins=_AFTER,
+    out=_NOTHING,
+    required_resource_keys=_NEEDS,
+    description="Plans the local day of every participating chip that has no plan for it yet.",
+)
+def plan_day(context: dg.OpExecutionContext) -> Any:
+    """Plan the day."""
+    return run_step(context, plan_day_step)
+
+
+@dg.op(
+    ins=_AFTER,
+    out=_NOTHING,
+    required_resource_keys=_NEEDS,
+    description="Gives this cycle what is due: openings, markings, reply turns; expires what is too late.",
+)
+def claim_due(context: dg.OpExecutionContext) -> Any:
+    """Claim what is due."""
+    return run_step(context, claim_due_step)
+
+
+@dg.op(
+    ins=_AFTER,
+    out=_NOTHING,
+    required_resource_keys=_NEEDS,
+    description="Pairs the chips that have a conversation to open, and chooses a dialogue both can afford.",
+)
+def pair_chips(context: dg.OpExecutionContext) -> Any:
+    """Pair chips."""
+    return run_step(context, pair_chips_step, table="pairings")
+
+
+@dg.op(
+    ins=_AFTER,
+    out=_NOTHING,
+    required_resource_keys=_NEEDS,
+    description="Approves, defers or blocks every send, each with a reason code. Nothing is sent without an approval.",
+)
+def validate_sends(context: dg.OpExecutionContext) -> Any:
+    """Validate every send."""
+    return run_step(context, validate_sends_step, table="presend_validations")
+
+
+@dg.op(
+    ins=_AFTER,
+    out=_NOTHING,
+    required_resource_keys=_NEEDS,
+    description="Sends what was approved, each message once at most, and records what happened.",
+)
+def send_messages(context: dg.OpExecutionContext) -> Any:
+    """Send what was approved."""
+    return run_step(context, send_messages_step, table="messages")
+
+
+@dg.graph(
+    name=CYCLE_GRAPH,
+    out={name: dg.GraphOut() for name in ("chip_connections", "pairings", "presend_validations", "messages")},
+    description="The steps of a warm-up cycle that touch the gateways.",
+)
+def warmup_cycle_steps() -> Any:
+    """Order the ops."""
+    connected = refresh_connections()
+    paired = pair_chips(start=claim_due(start=plan_day(start=connected)))
+    validated = validate_sends(start=paired)
+    sent = send_messages(start=validated)
+    return {
+        "chip_connections": connected,
+        "pairings": paired,
+        "presend_validations": validated,
+        "messages": sent,
+    }
+
+
+_CHAIN: Final[Mapping[str, set[dg.AssetKey]]] = {
+    "chip_connections": set(),
+    "pairings": {dg.AssetKey("chip_connections")},
+    "presend_validations": {dg.AssetKey("pairings")},
+    "messages": {dg.AssetKey("presend_validations")},
+}
+
+_DESCRIPTIONS: Final[Mapping[str, str]] = {
+    "chip_connections": "Connection state of each observed chip, as its gateway last said.",
+    "pairings": "Who was paired with whom in each cycle, with the score and its parts.",
+    "presend_validations": "Every decision of pre-send validation, with its reason code.",
+    "messages": "The message log: every turn whose HTTP call began, and what became of it.",
+}
+
+CYCLE_ASSETS: Final = dg.AssetsDefinition.from_graph(
+    warmup_cycle_steps,
+    keys_by_output_name={name: dg.AssetKey(name) for name in _CHAIN},
+    internal_asset_deps={name: set(deps) for name, deps in _CHAIN.items()},
+    group_name=CYCLE_GROUP,
+    descriptions_by_output_name=dict(_DESCRIPTIONS),
+    metadata_by_output_name={name: definition_metadata(name) for name in _CHAIN},
+    tags_by_output_name={name: {"dagster/kind/table": ""} for name in _CHAIN},
+    owners_by_output_name={name: list(OWNERS) for name in _CHAIN},
+)

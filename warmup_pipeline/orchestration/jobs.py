@@ -1,0 +1,224 @@
+"""The jobs: the cycle, and what an operator may launch.
+
+Holds: ``warmup_cycle`` and the operator jobs. What they do is ``warmup.operating``,
+``warmup.importing`` and ``retention``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from warmup_pipeline.domain.values import DEFAULT_POOL
+from warmup_pipeline.orchestration.guard import guarded
+from warmup_pipeline.orchestration.metadata import plain_metadata
+from warmup_pipeline.orchestration.names import CYCLE_GROUP, CYCLE_JOB, MAX_RUNTIME_S, MAX_RUNTIME_TAG, RESOURCE
+from warmup_pipeline.orchestration.partitions import LOCAL_DAYS
+from warmup_pipeline.orchestration.retention import DEFAULT_KEEP_DAYS, purge_old_runs
+from warmup_pipeline.warmup import importing, operating
+from warmup_pipeline.warmup.world import World
+
+CYCLE_JOB_DEFINITION: Final = dg.define_asset_job(
+    CYCLE_JOB,
+    selection=dg.AssetSelection.groups(CYCLE_GROUP),
+    description=(
+        "One warm-up cycle: refresh connections, plan, claim, pair, validate, send, derive, check. "
+        "The sensor runs it every five minutes."
+    ),
+    partitions_def=LOCAL_DAYS,
+    executor_def=dg.in_process_executor,
+    tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S)},
+)
+
+_AUTHOR: Final = dg.Field(str, default_value="operator", description="Who does this, for the record.")
+_REASON: Final = dg.Field(str, default_value="", description="Why, for the record.")
+_CHIPS: Final = dg.Field(
+    [str],
+    description="The chips: id, instance, label or last four digits of each.",
+)
+
+
+def _refusing(world: World, act: Callable[[], Any]) -> Any:
+    """Do something an operator asked for; bad input becomes one clear line and nothing is changed."""
+    try:
+        return act()
+    except importing.ImportRefused as error:
+        text = "; ".join(error.problems[:20])
+        raise dg.Failure(description=world.redactor.text(f"nothing was imported: {text}"), allow_retries=False) from None
+    except operating.OperatorError as error:
+        raise dg.Failure(description=world.redactor.text(str(error)), allow_retries=False) from None
+
+
+Change = Callable[..., Sequence[operating.Change]]
+
+
+def _chips_job(name: str, change: Change, description: str) -> dg.JobDefinition:
+    @dg.op(
+        name=f"{name}_op",
+        description=description,
+        required_resource_keys={RESOURCE},
+        config_schema={"chips": _CHIPS, "author": _AUTHOR, "reason": _REASON},
+        out=dg.Out(dg.Nothing),
+    )
+    def act(context: dg.OpExecutionContext) -> Any:
+        config = context.op_config
+        with guarded(context.resources.warmup, context.log, []) as world:
+            changes = _refusing(
+                world,
+                lambda: change(world, config["chips"], author=config["author"], reason=config["reason"]),
+            )
+            for one in changes:
+                context.log.info(str(one.document()))
+            return dg.Output(None, metadata={"chips": len(changes)})
+
+    @dg.job(name=name, description=description, executor_def=dg.in_process_executor)
+    def job() -> None:
+        act()
+
+    return job
+
+
+@dg.op(
+    description="Switches sending off for everything, a pool or a chip, or on again.",
+    required_resource_keys={RESOURCE},
+    config_schema={
+        "scope": dg.Field(dg.Enum("KillScope", [dg.EnumValue(v) for v in operating.SCOPES]), description="all, pool or chip."),
+        "target": dg.Field(str, default_value="", description="The pool's name or the chip; empty for all."),
+        "lift": dg.Field(bool, default_value=False, description="Switch sending on again."),
+        "expires_at": dg.Field(
+            str, default_value="", description="When it ends by itself, e.g. 2026-02-20T18:00:00-03:00; empty for never."
+        ),
+        "reason": dg.Field(str, description="Why: whoever finds the pool silent reads it."),
+        "author": _AUTHOR,
+    },
+    out=dg.Out(dg.Nothing),
+)
+def set_kill_switch_op(context: dg.OpExecutionContext) -> Any:
+    """Set or lift a kill switch."""
+    config = context.op_config
+    with guarded(context.resources.warmup, context.log, []) as world:
+        expires_at = _instant(config["expires_at"])
+        switched = _refusing(
+            world,
+            lambda: operating.set_kill_switch(
+                world,
+                scope=config["scope"],
+                target=config["target"] or None,
+                reason=config["reason"],
+                author=config["author"],
+                expires_at=expires_at,
+                lift=config["lift"],
+            ),
+        )
+        return dg.Output(None, metadata={"on": switched.on, "scope": switched.scope, "target": switched.target})
+
+
+def _instant(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise dg.Failure(
+            description=f"{text!r} is no time; write it like 2026-02-20T18:00:00-03:00", allow_retries=False
+        ) from None
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Switch sending off for everything, a pool or a chip.")
+def set_kill_switch() -> None:
+    """Switch sending off or on."""
+    set_kill_switch_op()
+
+
+@dg.op(
+    description="Imports the old system's tables from CSV files: everything or nothing.",
+    required_resource_keys={RESOURCE},
+    config_schema={
+        "chips": dg.Field(str, description="Path of chips.csv on the machine that runs this."),
+        "schedule": dg.Field(str, default_value="", description="Path of warmup_schedule.csv, if there is one."),
+        "interactions": dg.Field(str, default_value="", description="Path of chip_interactions.csv, if there is one."),
+        "pool": dg.Field(str, default_value=DEFAULT_POOL, description="The pool to import into."),
+        "rebase_to": dg.Field(
+            str, default_value="", description="Shift all times so that the export's moment becomes this one."
+        ),
+        "dry_run": dg.Field(bool, default_value=False, description="Check everything and keep nothing."),
+        "author": _AUTHOR,
+    },
+    out=dg.Out(dg.Nothing),
+)
+def import_pool_op(context: dg.OpExecutionContext) -> Any:
+    """Import a pool."""
+    config = context.op_config
+    with guarded(context.resources.warmup, context.log, []) as world:
+        rebase_to = _instant(config["rebase_to"])
+        report = _refusing(
+            world,
+            lambda: importing.import_pool(
+                world,
+                Path(config["chips"]),
+                Path(config["schedule"]) if config["schedule"] else None,
+                Path(config["interactions"]) if config["interactions"] else None,
+                pool=config["pool"],
+                rebase_to=rebase_to,
+                dry_run=config["dry_run"],
+                author=config["author"],
+            ),
+        )
+        return dg.Output(None, metadata={"report": dg.MetadataValue.json(report.document())})
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Import the old system's tables from CSV files.")
+def import_pool() -> None:
+    """Import a pool from CSV files."""
+    import_pool_op()
+
+
+@dg.op(
+    description="Removes Dagster runs and their files older than some days. The pool's own data stays.",
+    config_schema={
+        "keep_days": dg.Field(int, default_value=DEFAULT_KEEP_DAYS, description="Runs younger than this stay."),
+    },
+    out=dg.Out(dg.Nothing),
+)
+def purge_old_runs_op(context: dg.OpExecutionContext) -> Any:
+    """Purge old runs."""
+    keep_days = context.op_config["keep_days"]
+    if keep_days < 1:
+        raise dg.Failure(description="keep_days is at least 1", allow_retries=False)
+    removed = purge_old_runs(context.instance, keep_days=keep_days, but_not=context.run_id)
+    context.log.info(f"{removed} runs older than {keep_days} days were removed")
+    return dg.Output(None, metadata={"removed": removed})
+
+
+@dg.job(
+    name="purge_old_runs",
+    executor_def=dg.in_process_executor,
+    description="Remove Dagster runs and their files older than some days. The pool's own data stays.",
+)
+def purge_old_runs_job() -> None:
+    """Remove old runs."""
+    purge_old_runs_op()
+
+
+PURGE_SCHEDULE: Final = dg.ScheduleDefinition(
+    name="purge_old_runs_schedule",
+    job=purge_old_runs_job,
+    cron_schedule="30 3 * * *",
+    execution_timezone="America/Sao_Paulo",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every night at 03:30.",
+)
+
+OPERATOR_JOBS: Final = [
+    _chips_job("start_chips", operating.start_chips, "Start the warm-up of provisioned or pending chips."),
+    _chips_job("pause_chips", operating.pause_chips, "Pause chips: they neither send nor are written to."),
+    _chips_job("resume_chips", operating.resume_chips, "Let paused chips go on where they were."),
+    _chips_job("reset_circuit", operating.reset_circuit, "Close the breaker of chips by hand."),
+    set_kill_switch,
+    import_pool,
+    purge_old_runs_job,
+]

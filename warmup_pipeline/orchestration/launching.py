@@ -1,0 +1,135 @@
+"""Running cycles from a command, listed and re-executable like the sensor's.
+
+Holds: every call to Dagster that is not public: creating a run with the code location's origin (a
+run of ``execute_in_process`` is not listed under its job and cannot be re-executed from the UI),
+executing it in this process, and reading the last completed result of a check (the newest record
+may be a planned one that hides the last verdict). Tests hold them to what they promise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, cast
+
+import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+
+from warmup_pipeline.assembly import open_store, utc_now
+from warmup_pipeline.domain.health import Severity
+from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.values import ClockKind
+from warmup_pipeline.orchestration.names import (
+    CODE_MODULE,
+    CYCLE_JOB,
+    PARTITION_TAG,
+    POLICY_TAG,
+    POOL_TAG,
+    TICK_TAG,
+)
+from warmup_pipeline.settings import Settings
+from warmup_pipeline.store import pools
+from warmup_pipeline.warmup.checks import CHECKS
+from warmup_pipeline.warmup.health_report import CheckResult
+from warmup_pipeline.warmup.policies import load_policy
+
+_ORIGIN = RemoteJobOrigin(
+    RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_MODULE), "__repository__"), CYCLE_JOB
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RanCycle:
+    """A cycle's run that has ended."""
+
+    run_id: str
+    succeeded: bool
+
+
+@lru_cache(maxsize=1)
+def _cycle_job() -> dg.JobDefinition:
+    from warmup_pipeline.build import build_defs
+
+    return build_defs().resolve_job_def(CYCLE_JOB)
+
+
+def run_cycle(
+    instance: dg.DagsterInstance,
+    pool: str,
+    *,
+    at: datetime | None = None,
+    settings: Settings | None = None,
+    job: dg.JobDefinition | None = None,
+) -> RanCycle:
+    """Run one cycle of a pool in this process, as a run that Dagster lists and can re-execute.
+
+    Args:
+        instance: the Dagster instance.
+        pool: the pool's name.
+        at: the cycle's logical time; ``None`` for the pool clock's now.
+        settings: where the database is; from the environment unless given.
+        job: the job to run; the project's own unless given.
+
+    Raises:
+        warmup_pipeline.store.engine.PoolNotFound: there is no such pool.
+    """
+    found = settings or Settings.from_environment()
+    policy = load_policy(found.policy)
+    with open_store(found) as store, store.read() as tx:
+        clock = pools.get(tx, pool)
+    stepped = clock.clock is ClockKind.STEPPED
+    tick = clock.now(utc_now().replace(microsecond=0)) if stepped or at is None else at
+    tags = {
+        TICK_TAG: tick.isoformat(),
+        POOL_TAG: pool,
+        POLICY_TAG: f"{policy.name}@{policy.fingerprint}",
+        PARTITION_TAG: local_day(tick, policy.zone).isoformat(),
+    }
+    definition = job or _cycle_job()
+    run = instance.create_run_for_job(
+        definition, tags=tags, remote_job_origin=_ORIGIN, asset_selection=None
+    )
+    result = execute_run(InMemoryJob(definition), run, instance, raise_on_error=False)
+    return RanCycle(run.run_id, result.success)
+
+
+def forget_runs(instance: dg.DagsterInstance, pool: str) -> int:
+    """Delete the runs of a pool's cycles; returns how many."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={POOL_TAG: pool}))
+    for run in runs:
+        instance.delete_run(run.run_id)
+    return len(runs)
+
+
+def _last_completed(summary: Any) -> AssetCheckExecutionRecord | None:
+    return cast("AssetCheckExecutionRecord | None", summary.last_completed_check_execution_record)
+
+
+def latest_results(instance: dg.DagsterInstance) -> list[CheckResult]:
+    """Return the last completed result of each asset check that has one."""
+    keys = [dg.AssetCheckKey(dg.AssetKey(spec.asset), spec.name) for spec in CHECKS]
+    records = instance.event_log_storage.get_asset_check_summary_records(keys)
+    found = []
+    for key in keys:
+        summary = records.get(key)
+        record = _last_completed(summary) if summary is not None else None
+        evaluation = record.evaluation if record is not None else None
+        if record is None or evaluation is None:
+            continue
+        warns = evaluation.severity is dg.AssetCheckSeverity.WARN
+        found.append(
+            CheckResult(
+                asset=key.asset_key.to_user_string(),
+                check=key.name,
+                passed=evaluation.passed,
+                severity=Severity.WARN if warns else Severity.ERROR,
+                description=evaluation.description or "",
+                evaluated_at=datetime.fromtimestamp(record.create_timestamp, UTC),
+                metadata={name: value.value for name, value in evaluation.metadata.items()},
+            )
+        )
+    return found

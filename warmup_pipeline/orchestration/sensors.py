@@ -1,0 +1,105 @@
+"""The sensor: one cycle per five-minute slot and pool, without drift.
+
+Holds: ``warmup_cycle_sensor``. It ticks every 30 s and asks for a slot once, with pool and slot as
+the run key; a tick that asks for nothing says why.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any, Final
+
+import dagster as dg
+
+from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.values import ClockKind
+from warmup_pipeline.orchestration.jobs import CYCLE_JOB_DEFINITION
+from warmup_pipeline.orchestration.names import (
+    CYCLE_JOB,
+    CYCLE_SENSOR,
+    POLICY_TAG,
+    POOL_TAG,
+    RESOURCE,
+    TICK_TAG,
+)
+from warmup_pipeline.store import pools
+from warmup_pipeline.store.migrate import StoreError
+from warmup_pipeline.warmup.lifecycle import slot_of
+from warmup_pipeline.warmup.policies import load_policy
+
+TICK_EVERY_S: Final = 30
+TOO_LATE_IN_SLOT: Final = timedelta(seconds=150)
+"""On real time, a slot this far gone is left to the next one: a cycle needs its time."""
+
+UNFINISHED: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def _cursor(text: str | None) -> dict[str, str]:
+    try:
+        stored = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+def _is_busy(instance: dg.DagsterInstance, pool: str) -> bool:
+    filters = dg.RunsFilter(tags={POOL_TAG: pool}, statuses=UNFINISHED)
+    return instance.get_runs_count(filters) > 0
+
+
+@dg.sensor(
+    name=CYCLE_SENSOR,
+    job=CYCLE_JOB_DEFINITION,
+    minimum_interval_seconds=TICK_EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    required_resource_keys={RESOURCE},
+    description=f"Runs {CYCLE_JOB} once per five-minute slot for every pool that has chips.",
+)
+def warmup_cycle_sensor(context: dg.SensorEvaluationContext) -> Any:
+    """Ask for the cycle of the slot that is running, for each pool that has not had it."""
+    access = context.resources.warmup
+    now = access.now()
+    slot = slot_of(now)
+    asked = _cursor(context.cursor)
+    requests: list[dg.RunRequest] = []
+    reasons: list[str] = []
+    try:
+        with access.store() as (store, settings):
+            policy = load_policy(settings.policy)
+            with store.read() as tx:
+                held = pools.with_chips(tx)
+    except (StoreError, ValueError) as error:
+        # One line that says what to do; the cursor stays, so that the slot is asked for once it is mended.
+        return dg.SkipReason(str(error))
+    for pool in held:
+        if asked.get(pool.name) == slot.isoformat():
+            reasons.append(f"{pool.name}: the slot {slot.astimezone(policy.zone):%H:%M} has its cycle")
+        elif _is_busy(context.instance, pool.name):
+            reasons.append(f"{pool.name}: a cycle is still running")
+        elif pool.clock is ClockKind.SYSTEM and now - slot > TOO_LATE_IN_SLOT:
+            reasons.append(f"{pool.name}: the slot is nearly over, the next one gets a cycle")
+        else:
+            tick = pool.now(slot)
+            asked[pool.name] = slot.isoformat()
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"{pool.name}:{slot.isoformat()}",
+                    partition_key=local_day(tick, policy.zone).isoformat(),
+                    tags={
+                        TICK_TAG: tick.isoformat(),
+                        POOL_TAG: pool.name,
+                        POLICY_TAG: f"{policy.name}@{policy.fingerprint}",
+                    },
+                )
+            )
+    if not held:
+        reasons.append("there are no chips: run `warmup demo`, or import a pool with `warmup import` or import_pool")
+    skip = None if requests else dg.SkipReason("; ".join(reasons))
+    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=json.dumps(asked, sort_keys=True))

@@ -1,0 +1,149 @@
+"""A cycle that decides everything and keeps nothing: what would be sent now, and what not, and why.
+
+Holds: :func:`rehearse_cycle`. The cycle's own steps run, up to and without the sending, inside one
+transaction that is rolled back at the end. Gateways are asked for connection states, which changes
+nothing there; no recovery is attempted and nothing is sent or marked. Do not add: rules, another way
+to decide.
+
+Source: interface.md, "Command line" (``warmup cycle --dry-run``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from warmup_pipeline.domain.values import OBSERVED_STATUSES, ClockKind, ConnectionState
+from warmup_pipeline.store import chips, connections, pools
+from warmup_pipeline.store.connections import Connection
+from warmup_pipeline.store.cycle_report import CycleFacts, facts_of_cycle
+from warmup_pipeline.store.engine import PoolNotFound, Store, Transaction
+from warmup_pipeline.warmup.claim import claim_due
+from warmup_pipeline.warmup.connections import refresh_connections
+from warmup_pipeline.warmup.lifecycle import CycleRefused, begin_cycle
+from warmup_pipeline.warmup.pair import pair_chips
+from warmup_pipeline.warmup.plan import plan_day
+from warmup_pipeline.warmup.validate import validate_sends
+from warmup_pipeline.warmup.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a cycle would have done.
+
+    Attributes:
+        pool: the pool.
+        tick: the cycle's logical time.
+        facts: what it held and decided; nothing of it was sent.
+    """
+
+    pool: str
+    tick: datetime
+    facts: CycleFacts
+
+
+class _OneTransaction(Store):
+    """A store whose transactions are all parts of one, which its owner rolls back."""
+
+    def __init__(self, store: Store, outer: Transaction) -> None:
+        # Not opened anew: it is the same database, seen from inside the one transaction.
+        self.url = store.url
+        self.engine = store.engine
+        self._outer = outer
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Open a part of the one transaction; undone by itself on an exception."""
+        with self._outer.connection.begin_nested():
+            yield self._outer
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Read inside the one transaction."""
+        yield self._outer
+
+
+class _Undo(Exception):  # noqa: N818 - it is no error, it ends the transaction without keeping it
+    """The rehearsal is over."""
+
+
+def rehearse_cycle(world: World, pool: str, *, at: datetime | None = None) -> Rehearsal:
+    """Decide what a cycle would do, and keep nothing of it.
+
+    The pool is locked meanwhile, so a real cycle waits for the rehearsal to end.
+
+    Args:
+        world: what to work with.
+        pool: the pool.
+        at: the cycle's logical time; now (on the pool's clock) unless given.
+
+    Raises:
+        CycleRefused: there is no such pool, or its time does not allow a cycle then.
+    """
+    found: Rehearsal | None = None
+    try:
+        with world.store.write() as tx:
+            inner = replace(world, store=_OneTransaction(world.store, tx))
+            if at is not None:
+                moment = at
+                inner = replace(inner, now=lambda: moment)
+            _prepare(tx, inner, pool, at)
+            cycle, _ = begin_cycle(inner, pool, root_run_id=None, asked_tick=at)
+            for step in (refresh_connections, plan_day, claim_due, pair_chips, validate_sends):
+                step(inner, cycle)
+            found = Rehearsal(pool, cycle.tick, facts_of_cycle(tx, cycle.id))
+            _undo()
+    except _Undo:
+        pass
+    if found is None:
+        raise CycleRefused("the rehearsal did not end")
+    return found
+
+
+def _undo() -> None:
+    raise _Undo
+
+
+def _prepare(tx: Transaction, world: World, pool: str, at: datetime | None) -> None:
+    """Put a stepped clock where it is asked to stand, and let no chip be due for a recovery."""
+    try:
+        tx.lock_pool(pool)
+    except PoolNotFound as error:
+        raise CycleRefused(f"{error}: import or add chips first") from None
+    clock = pools.get(tx, pool)
+    if at is not None and clock.clock is ClockKind.STEPPED:
+        pools.move_clock(tx, pool, at)
+    moment = at or clock.now(world.now())
+    known = connections.of_pool(tx, pool)
+    observed = chips.of_pool(tx, pool, statuses=OBSERVED_STATUSES)
+    never_asked = Connection(
+        chip_id="",
+        pool=pool,
+        state=ConnectionState.UNKNOWN,
+        since=moment,
+        observed_at=None,
+        asked_at=moment,
+        detail="",
+        needs_person=None,
+        recovery_attempts=0,
+        last_recovery_at=None,
+        last_recovery_action=None,
+        last_recovery_detail=None,
+        next_recovery_at=None,
+        recovered_at=None,
+        last_error_at=None,
+        gateway_error=None,
+        gateway_error_cycle_id=None,
+    )
+    connections.store(
+        tx,
+        [
+            replace(
+                known.get(chip.id, replace(never_asked, chip_id=chip.id)),
+                next_recovery_at=moment + timedelta(days=1),
+            )
+            for chip in observed
+        ],
+    )

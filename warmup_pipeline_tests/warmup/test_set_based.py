@@ -1,0 +1,67 @@
+"""The trap: a query per chip. The number of SQL statements of a cycle must not follow the chips."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Store
+from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab
+
+
+@contextmanager
+def counted(store: Store) -> Iterator[Counter[str]]:
+    """Count statements: bulk writes (one per 500 rows) apart from all others."""
+    seen: Counter[str] = Counter()
+
+    def note(
+        connection: sa.Connection, cursor: object, statement: str, parameters: object, context: object, many: bool
+    ) -> None:
+        assert not many, f"a statement was run once per row: {statement[:80]}"
+        text = statement.lstrip().upper()
+        if text.startswith("BEGIN"):
+            return
+        bulk = text.startswith("INSERT INTO") or text.startswith("WITH NEW") or text.startswith("WITH \"NEW\"")
+        seen["bulk" if bulk else "other"] += 1
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
+
+
+def one_busy_cycle(lab: Lab, pool: str, numbers: range) -> tuple[Counter[str], int]:
+    """Run the second cycle of a pool in which every chip has an opening due; returns (statements, sent)."""
+    rows = [chip_row(number, pool=pool, ddd=11, at=lab.now) for number in numbers]
+    lab.pool = pool
+    lab.add(rows)
+    lab.cycle()
+    due_openings(lab, [row["id"] for row in rows])
+    with counted(lab.store) as seen:
+        reports = lab.cycle()
+    return seen, reports["send_messages"].numbers["sent"]
+
+
+def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_chips(store: Store) -> None:
+    with open_lab(store) as lab:
+        few, few_sent = one_busy_cycle(lab, "few", range(1, 11))
+        many, many_sent = one_busy_cycle(lab, "many", range(1001, 2001))
+    assert few_sent >= 5
+    # A chip whose reply fell due sends that instead of its opening, and its partner opens elsewhere.
+    assert 495 <= many_sent <= 505
+    # The kill switch is asked about before each batch of 500 sends.
+    batches = -(-many_sent // ROWS_PER_STATEMENT)
+    assert many["other"] == few["other"] + batches - 1
+    # Every table written with a row or more per chip takes two statements of 500 rows instead of
+    # one; eligibility has seven rows a chip, and outcomes are flushed every second at the latest.
+    assert many["bulk"] <= 3 * few["bulk"] + 7 * 1000 // ROWS_PER_STATEMENT
+
+
+def test_every_chip_with_an_opening_due_gets_a_partner_when_all_are_free(sqlite_store: Store) -> None:
+    with open_lab(sqlite_store) as lab:
+        _, sent = one_busy_cycle(lab, "default", range(1, 41))
+        assert sent == 20
