@@ -92,7 +92,7 @@ def _rehearsed(
         begun = world.now()
         found = rehearse_cycle(world, pool, at=at)
         document = _document(found.tick, None, found.facts, (world.now() - begun).total_seconds())
-    return document | {"pool": pool, "mode": settings.mode, "dry_run": True}, True
+    return document | {"pool": pool, "mode": settings.mode, "dry_run": True, "error": None}, True
 
 
 def _run(session: Session, settings: Settings, pool: str, at: datetime | None) -> tuple[dict[str, Any], bool]:
@@ -108,13 +108,14 @@ def _run(session: Session, settings: Settings, pool: str, at: datetime | None) -
         assembly.require_credentials(world)
         with open_runner() as runner:
             run_id, succeeded = runner.run_cycle(pool, at=at)
+            why = "" if succeeded else runner.why_failed(run_id)
         done = cycle_of(world, run_id)
         if done is None:
-            raise InputError(f"the run {run_id} began no cycle; its log says why")
+            raise InputError(f"run {run_id} began no cycle: {why}")
         with world.store.read() as tx:
             facts = facts_of_cycle(tx, done.id)
     document = _document(done.tick, run_id, facts, done.duration_s)
-    return document | {"pool": pool, "mode": settings.mode, "dry_run": False}, succeeded
+    return document | {"pool": pool, "mode": settings.mode, "dry_run": False, "error": why or None}, succeeded
 
 
 def _print(document: Mapping[str, Any], *, succeeded: bool) -> None:
@@ -131,4 +132,5 @@ def _print(document: Mapping[str, Any], *, succeeded: bool) -> None:
     if document["dry_run"]:
         click.echo("Nothing was sent and nothing was kept.")
     elif not succeeded:
-        click.secho(f"The run {document['run_id']} failed; its page in the UI has the traceback.", fg="red")
+        click.secho(f"The run failed: {document['error']}", fg="red")
+        click.echo(f"Its page in the UI has the traceback: run {document['run_id']}.")

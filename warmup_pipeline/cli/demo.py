@@ -91,7 +91,8 @@ def _run_cycles(session: Session, count: int) -> tuple[list[Cycle], int]:
             run_id, succeeded = runner.run_cycle(DEFAULT_POOL)
             done = cycle_of(world, run_id)
             if done is None:
-                raise InputError(f"the run {run_id} began no cycle; its log says why")
+                why = runner.why_failed(run_id)
+                raise InputError(f"run {run_id} began no cycle: {why}")
             ran.append(done)
             failed += not succeeded
             progress.update(1)

@@ -32,6 +32,19 @@ class Runner:
         run = launching.run_cycle(self.instance, pool, at=at)
         return run.run_id, run.succeeded
 
+    def why_failed(self, run_id: str) -> str:
+        """Return, in one line, why a run failed; its whole log is in the UI."""
+        import dagster as dg
+
+        for event in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+            error = getattr(event.dagster_event.event_specific_data, "error", None)
+            if error is not None:
+                # An exception of a step stands as the cause of Dagster's own.
+                told = error.cause or error
+                line = next((line for line in told.message.splitlines() if line.strip()), "")
+                return str(line).split(": ", 1)[-1].strip()
+        return "its log says why"
+
     def latest_results(self) -> list[CheckResult]:
         """Return the last completed result of each asset check."""
         from warmup_pipeline.orchestration import launching

@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ class Session:
         """Go to the project's root, and let Dagster find its home there."""
         if os.environ.get("NO_COLOR"):
             context.color = False
+        if not sys.warnoptions:
+            # Deprecations inside a library tell an operator nothing; `python -W` shows them.
+            warnings.simplefilter("ignore")
         cwd = Path.cwd()
         root = project_root(cwd)
         os.chdir(root)

@@ -24,9 +24,7 @@ _REGIONS: Final[dict[str, tuple[int, ...]]] = {
     "norte": (63, 68, 69, *range(91, 98)),
     "centro_oeste": (61, 62, 64, 65, 66, 67),
 }
-REGION_OF: Final[dict[str, str]] = {
-    str(code): region for region, codes in _REGIONS.items() for code in codes
-}
+REGION_OF: Final[dict[str, str]] = {str(code): region for region, codes in _REGIONS.items() for code in codes}
 """Region of each area code in use, e.g. ``{"11": "sp_capital"}``."""
 
 

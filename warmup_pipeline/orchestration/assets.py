@@ -4,8 +4,6 @@ Holds: one asset per derived table. Each is part of a cycle's run; ``daily_summa
 materialized alone for any day (a backfill), which sends nothing.
 """
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any, Final
 

@@ -4,8 +4,6 @@ Holds: :data:`ASSET_CHECKS`. A check that does not pass leaves the run green; on
 fails the run, with its traceback.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import dagster as dg

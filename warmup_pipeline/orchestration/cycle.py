@@ -5,8 +5,6 @@ order: it finds its cycle in the database by the run's root id, so that any fail
 again and nothing is handed over in files. Do not add: what a step does (``warmup``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any, Final
@@ -71,8 +69,8 @@ def _begin(context: dg.OpExecutionContext, world: World) -> Cycle:
     return cycle
 
 
-def run_step(context: dg.OpExecutionContext, step: Step, *, begins: bool = False, table: str | None = None) -> Any:
-    """Run one step of the cycle that this run belongs to, and return the op's output."""
+def run_step(context: dg.OpExecutionContext, step: Step, *, begins: bool = False, table: str | None = None) -> None:
+    """Run one step of the cycle that this run belongs to, and attach its numbers to the op's output."""
     mine: list[Cycle] = []
     with guarded(context.resources.warmup, context.log, mine) as world:
         cycle = (
@@ -83,9 +81,11 @@ def run_step(context: dg.OpExecutionContext, step: Step, *, begins: bool = False
         lifecycle.add_counts(world, cycle, {step.__name__: dict(report.numbers)})
         told = ", ".join(f"{name} {value}" for name, value in report.numbers.items() if value not in (0, None, {}))
         world.log.info(f"{step.__name__}: {told or 'nothing to do'}")
-        if table is None:
-            return dg.Output(None, metadata=plain_metadata(report.numbers))
-        return dg.Output(None, metadata=materialization_metadata(table, world, cycle, report))
+        context.add_output_metadata(
+            plain_metadata(report.numbers)
+            if table is None
+            else materialization_metadata(table, world, cycle, report)
+        )
 
 
 _AFTER: Final = {"start": dg.In(dg.Nothing)}
@@ -98,9 +98,9 @@ _NEEDS: Final = {RESOURCE}
     required_resource_keys=_NEEDS,
     description="Begins the cycle; asks each chip's gateway for its state, recovers what is down, confirms deliveries.",
 )
-def refresh_connections(context: dg.OpExecutionContext) -> Any:
+def refresh_connections(context: dg.OpExecutionContext) -> None:
     """Begin the cycle and refresh connections."""
-    return run_step(context, refresh_connections_step, begins=True, table="chip_connections")
+    run_step(context, refresh_connections_step, begins=True, table="chip_connections")
 
 
 @dg.op(
@@ -109,9 +109,9 @@ def refresh_connections(context: dg.OpExecutionContext) -> Any:
     required_resource_keys=_NEEDS,
     description="Plans the local day of every participating chip that has no plan for it yet.",
 )
-def plan_day(context: dg.OpExecutionContext) -> Any:
+def plan_day(context: dg.OpExecutionContext) -> None:
     """Plan the day."""
-    return run_step(context, plan_day_step)
+    run_step(context, plan_day_step)
 
 
 @dg.op(
@@ -120,9 +120,9 @@ def plan_day(context: dg.OpExecutionContext) -> Any:
     required_resource_keys=_NEEDS,
     description="Gives this cycle what is due: openings, markings, reply turns; expires what is too late.",
 )
-def claim_due(context: dg.OpExecutionContext) -> Any:
+def claim_due(context: dg.OpExecutionContext) -> None:
     """Claim what is due."""
-    return run_step(context, claim_due_step)
+    run_step(context, claim_due_step)
 
 
 @dg.op(
@@ -131,9 +131,9 @@ def claim_due(context: dg.OpExecutionContext) -> Any:
     required_resource_keys=_NEEDS,
     description="Pairs the chips that have a conversation to open, and chooses a dialogue both can afford.",
 )
-def pair_chips(context: dg.OpExecutionContext) -> Any:
+def pair_chips(context: dg.OpExecutionContext) -> None:
     """Pair chips."""
-    return run_step(context, pair_chips_step, table="pairings")
+    run_step(context, pair_chips_step, table="pairings")
 
 
 @dg.op(
@@ -142,9 +142,9 @@ def pair_chips(context: dg.OpExecutionContext) -> Any:
     required_resource_keys=_NEEDS,
     description="Approves, defers or blocks every send, each with a reason code. Nothing is sent without an approval.",
 )
-def validate_sends(context: dg.OpExecutionContext) -> Any:
+def validate_sends(context: dg.OpExecutionContext) -> None:
     """Validate every send."""
-    return run_step(context, validate_sends_step, table="presend_validations")
+    run_step(context, validate_sends_step, table="presend_validations")
 
 
 @dg.op(
@@ -153,9 +153,9 @@ def validate_sends(context: dg.OpExecutionContext) -> Any:
     required_resource_keys=_NEEDS,
     description="Sends what was approved, each message once at most, and records what happened.",
 )
-def send_messages(context: dg.OpExecutionContext) -> Any:
+def send_messages(context: dg.OpExecutionContext) -> None:
     """Send what was approved."""
-    return run_step(context, send_messages_step, table="messages")
+    run_step(context, send_messages_step, table="messages")
 
 
 @dg.graph(

@@ -4,8 +4,6 @@ Holds: ``warmup_cycle`` and the operator jobs. What they do is ``warmup.operatin
 ``warmup.importing`` and ``retention``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -64,7 +62,7 @@ def _chips_job(name: str, change: Change, description: str) -> dg.JobDefinition:
         config_schema={"chips": _CHIPS, "author": _AUTHOR, "reason": _REASON},
         out=dg.Out(dg.Nothing),
     )
-    def act(context: dg.OpExecutionContext) -> Any:
+    def act(context: dg.OpExecutionContext) -> None:
         config = context.op_config
         with guarded(context.resources.warmup, context.log, []) as world:
             changes = _refusing(
@@ -73,7 +71,7 @@ def _chips_job(name: str, change: Change, description: str) -> dg.JobDefinition:
             )
             for one in changes:
                 context.log.info(str(one.document()))
-            return dg.Output(None, metadata={"chips": len(changes)})
+            context.add_output_metadata({"chips": len(changes)})
 
     @dg.job(name=name, description=description, executor_def=dg.in_process_executor)
     def job() -> None:
@@ -97,7 +95,7 @@ def _chips_job(name: str, change: Change, description: str) -> dg.JobDefinition:
     },
     out=dg.Out(dg.Nothing),
 )
-def set_kill_switch_op(context: dg.OpExecutionContext) -> Any:
+def set_kill_switch_op(context: dg.OpExecutionContext) -> None:
     """Set or lift a kill switch."""
     config = context.op_config
     with guarded(context.resources.warmup, context.log, []) as world:
@@ -114,7 +112,7 @@ def set_kill_switch_op(context: dg.OpExecutionContext) -> Any:
                 lift=config["lift"],
             ),
         )
-        return dg.Output(None, metadata={"on": switched.on, "scope": switched.scope, "target": switched.target})
+        context.add_output_metadata({"on": switched.on, "scope": switched.scope, "target": switched.target})
 
 
 def _instant(text: str) -> datetime | None:
@@ -150,7 +148,7 @@ def set_kill_switch() -> None:
     },
     out=dg.Out(dg.Nothing),
 )
-def import_pool_op(context: dg.OpExecutionContext) -> Any:
+def import_pool_op(context: dg.OpExecutionContext) -> None:
     """Import a pool."""
     config = context.op_config
     with guarded(context.resources.warmup, context.log, []) as world:
@@ -168,7 +166,7 @@ def import_pool_op(context: dg.OpExecutionContext) -> Any:
                 author=config["author"],
             ),
         )
-        return dg.Output(None, metadata={"report": dg.MetadataValue.json(report.document())})
+        context.add_output_metadata({"report": dg.MetadataValue.json(report.document())})
 
 
 @dg.job(executor_def=dg.in_process_executor, description="Import the old system's tables from CSV files.")
@@ -184,14 +182,14 @@ def import_pool() -> None:
     },
     out=dg.Out(dg.Nothing),
 )
-def purge_old_runs_op(context: dg.OpExecutionContext) -> Any:
+def purge_old_runs_op(context: dg.OpExecutionContext) -> None:
     """Purge old runs."""
     keep_days = context.op_config["keep_days"]
     if keep_days < 1:
         raise dg.Failure(description="keep_days is at least 1", allow_retries=False)
     removed = purge_old_runs(context.instance, keep_days=keep_days, but_not=context.run_id)
     context.log.info(f"{removed} runs older than {keep_days} days were removed")
-    return dg.Output(None, metadata={"removed": removed})
+    context.add_output_metadata({"removed": removed})
 
 
 @dg.job(

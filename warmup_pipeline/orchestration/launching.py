@@ -41,6 +41,9 @@ _ORIGIN = RemoteJobOrigin(
     RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_MODULE), "__repository__"), CYCLE_JOB
 )
 
+# The run's log is in Dagster; a command's own output stays readable.
+_QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
 
 @dataclass(frozen=True, slots=True)
 class RanCycle:
@@ -91,7 +94,7 @@ def run_cycle(
     }
     definition = job or _cycle_job()
     run = instance.create_run_for_job(
-        definition, tags=tags, remote_job_origin=_ORIGIN, asset_selection=None
+        definition, tags=tags, run_config=_QUIET_CONSOLE, remote_job_origin=_ORIGIN
     )
     result = execute_run(InMemoryJob(definition), run, instance, raise_on_error=False)
     return RanCycle(run.run_id, result.success)

@@ -4,8 +4,6 @@ Holds: ``warmup_cycle_sensor``. It ticks every 30 s and asks for a slot once, wi
 the run key; a tick that asks for nothing says why.
 """
 
-from __future__ import annotations
-
 import json
 from datetime import timedelta
 from typing import Any, Final

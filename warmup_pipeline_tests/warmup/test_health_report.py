@@ -19,7 +19,12 @@ from warmup_pipeline_tests.warmup.demo_lab import open_demo, run
 
 
 def all_pass(at: datetime) -> list[CheckResult]:
-    return [CheckResult(spec.asset, spec.name, True, Severity.ERROR, "fine", at) for spec in CHECKS]
+    return [
+        CheckResult(
+            spec.asset, spec.name, passed=True, severity=Severity.ERROR, description="fine", evaluated_at=at
+        )
+        for spec in CHECKS
+    ]
 
 
 def test_every_check_passing_is_healthy(store: Store) -> None:
