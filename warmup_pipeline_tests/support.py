@@ -13,17 +13,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.policy import Policy
 from warmup_pipeline.domain.privacy import Redactor
-from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.values import CONVERSA_PAR, ActivityState, ChipStatus, Phase, Provider, RowSource
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.gateways.simulator.server import run_in_thread
 from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, SimulatorSettings
 from warmup_pipeline.store import activities, chips, pools
-from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
 from warmup_pipeline.warmup.activities.registry import ActivityRegistry, default_registry
 from warmup_pipeline.warmup.derive import derive_standing
@@ -186,7 +186,9 @@ class Lab:
 
 
 @contextmanager
-def open_lab(store: Store, *, at: datetime = MORNING, policy: str = "default", latency_ms: int = 0) -> Iterator[Lab]:
+def open_lab(
+    store: Store, *, at: datetime = MORNING, policy: str = "default", latency_ms: int = 0
+) -> Iterator[Lab]:
     """Open a lab on a migrated store."""
     clock = [at]
     log = RecordingLog([])

@@ -154,7 +154,7 @@ def is_connected(chip: ChipStanding, at: datetime) -> bool:
     )
 
 
-def _when(holds: bool, until: datetime | None = None) -> _Refusal | None:  # noqa: FBT001
+def _when(holds: bool, until: datetime | None = None) -> _Refusal | None:
     return _Refusal(until) if holds else None
 
 

@@ -32,7 +32,7 @@ _CYCLES_PER_HOUR: Final = 12
 _SECONDS_PER_HOUR: Final = 3600
 
 
-class UnreachablePolicy(ValueError):  # noqa: N818 - it says what is wrong with the policy
+class UnreachablePolicy(ValueError):
     """A number of the policy cannot be met; the text is one line with field, value and remedy."""
 
 

@@ -62,7 +62,6 @@ def _derived(name: str, step: Step, deps: list[str], description: str) -> dg.Ass
     owners=OWNERS,
     kinds={"table"},
     partitions_def=LOCAL_DAYS,
-    backfill_policy=dg.BackfillPolicy.single_run(),
     metadata={**definition_metadata("daily_summary"), "partition_expr": "day"},
     required_resource_keys={RESOURCE},
 )

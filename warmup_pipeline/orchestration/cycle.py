@@ -65,21 +65,25 @@ def _begin(context: dg.OpExecutionContext, world: World) -> Cycle:
     if put_right:
         world.log.warning(f"Earlier cycles left something behind, now put right: {put_right}")
     local = cycle.tick.astimezone(world.policy.zone)
-    world.log.info(f"Cycle of pool {cycle.pool}, {local:%Y-%m-%d %H:%M} local, {cycle.mode}, policy {cycle.policy}")
+    world.log.info(
+        f"Cycle of pool {cycle.pool}, {local:%Y-%m-%d %H:%M} local, {cycle.mode}, policy {cycle.policy}"
+    )
     return cycle
 
 
-def run_step(context: dg.OpExecutionContext, step: Step, *, begins: bool = False, table: str | None = None) -> None:
+def run_step(
+    context: dg.OpExecutionContext, step: Step, *, begins: bool = False, table: str | None = None
+) -> None:
     """Run one step of the cycle that this run belongs to, and attach its numbers to the op's output."""
     mine: list[Cycle] = []
     with guarded(context.resources.warmup, context.log, mine) as world:
-        cycle = (
-            _begin(context, world) if begins else lifecycle.cycle_of_run(world, root_run_id(context.run))
-        )
+        cycle = _begin(context, world) if begins else lifecycle.cycle_of_run(world, root_run_id(context.run))
         mine.append(cycle)
         report = step(world, cycle)
         lifecycle.add_counts(world, cycle, {step.__name__: dict(report.numbers)})
-        told = ", ".join(f"{name} {value}" for name, value in report.numbers.items() if value not in (0, None, {}))
+        told = ", ".join(
+            f"{name} {value}" for name, value in report.numbers.items() if value not in (0, None, {})
+        )
         world.log.info(f"{step.__name__}: {told or 'nothing to do'}")
         context.add_output_metadata(
             plain_metadata(report.numbers)

@@ -103,4 +103,6 @@ def _note_failure(world: World, cycle: list[Cycle]) -> None:
         try:
             fail_cycle(world, one)
         except Exception as error:  # noqa: BLE001 (the first failure is the one to raise; this one is logged)
-            world.log.failure("The cycle's row could not be marked as failed", world.redactor.traceback(error))
+            world.log.failure(
+                "The cycle's row could not be marked as failed", world.redactor.traceback(error)
+            )

@@ -13,9 +13,13 @@ import dagster as dg
 
 from warmup_pipeline.domain.values import DEFAULT_POOL
 from warmup_pipeline.orchestration.guard import guarded
-from warmup_pipeline.orchestration.metadata import plain_metadata
-from warmup_pipeline.orchestration.names import CYCLE_GROUP, CYCLE_JOB, MAX_RUNTIME_S, MAX_RUNTIME_TAG, RESOURCE
-from warmup_pipeline.orchestration.partitions import LOCAL_DAYS
+from warmup_pipeline.orchestration.names import (
+    CYCLE_GROUP,
+    CYCLE_JOB,
+    MAX_RUNTIME_S,
+    MAX_RUNTIME_TAG,
+    RESOURCE,
+)
 from warmup_pipeline.orchestration.retention import DEFAULT_KEEP_DAYS, purge_old_runs
 from warmup_pipeline.warmup import importing, operating
 from warmup_pipeline.warmup.world import World
@@ -27,7 +31,6 @@ CYCLE_JOB_DEFINITION: Final = dg.define_asset_job(
         "One warm-up cycle: refresh connections, plan, claim, pair, validate, send, derive, check. "
         "The sensor runs it every five minutes."
     ),
-    partitions_def=LOCAL_DAYS,
     executor_def=dg.in_process_executor,
     tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S)},
 )
@@ -46,7 +49,9 @@ def _refusing(world: World, act: Callable[[], Any]) -> Any:
         return act()
     except importing.ImportRefused as error:
         text = "; ".join(error.problems[:20])
-        raise dg.Failure(description=world.redactor.text(f"nothing was imported: {text}"), allow_retries=False) from None
+        raise dg.Failure(
+            description=world.redactor.text(f"nothing was imported: {text}"), allow_retries=False
+        ) from None
     except operating.OperatorError as error:
         raise dg.Failure(description=world.redactor.text(str(error)), allow_retries=False) from None
 
@@ -84,11 +89,16 @@ def _chips_job(name: str, change: Change, description: str) -> dg.JobDefinition:
     description="Switches sending off for everything, a pool or a chip, or on again.",
     required_resource_keys={RESOURCE},
     config_schema={
-        "scope": dg.Field(dg.Enum("KillScope", [dg.EnumValue(v) for v in operating.SCOPES]), description="all, pool or chip."),
+        "scope": dg.Field(
+            dg.Enum("KillScope", [dg.EnumValue(v) for v in operating.SCOPES]),
+            description="all, pool or chip.",
+        ),
         "target": dg.Field(str, default_value="", description="The pool's name or the chip; empty for all."),
         "lift": dg.Field(bool, default_value=False, description="Switch sending on again."),
         "expires_at": dg.Field(
-            str, default_value="", description="When it ends by itself, e.g. 2026-02-20T18:00:00-03:00; empty for never."
+            str,
+            default_value="",
+            description="When it ends by itself, e.g. 2026-02-20T18:00:00-03:00; empty for never.",
         ),
         "reason": dg.Field(str, description="Why: whoever finds the pool silent reads it."),
         "author": _AUTHOR,
@@ -126,7 +136,9 @@ def _instant(text: str) -> datetime | None:
         ) from None
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Switch sending off for everything, a pool or a chip.")
+@dg.job(
+    executor_def=dg.in_process_executor, description="Switch sending off for everything, a pool or a chip."
+)
 def set_kill_switch() -> None:
     """Switch sending off or on."""
     set_kill_switch_op()
@@ -137,8 +149,12 @@ def set_kill_switch() -> None:
     required_resource_keys={RESOURCE},
     config_schema={
         "chips": dg.Field(str, description="Path of chips.csv on the machine that runs this."),
-        "schedule": dg.Field(str, default_value="", description="Path of warmup_schedule.csv, if there is one."),
-        "interactions": dg.Field(str, default_value="", description="Path of chip_interactions.csv, if there is one."),
+        "schedule": dg.Field(
+            str, default_value="", description="Path of warmup_schedule.csv, if there is one."
+        ),
+        "interactions": dg.Field(
+            str, default_value="", description="Path of chip_interactions.csv, if there is one."
+        ),
         "pool": dg.Field(str, default_value=DEFAULT_POOL, description="The pool to import into."),
         "rebase_to": dg.Field(
             str, default_value="", description="Shift all times so that the export's moment becomes this one."
@@ -178,7 +194,9 @@ def import_pool() -> None:
 @dg.op(
     description="Removes Dagster runs and their files older than some days. The pool's own data stays.",
     config_schema={
-        "keep_days": dg.Field(int, default_value=DEFAULT_KEEP_DAYS, description="Runs younger than this stay."),
+        "keep_days": dg.Field(
+            int, default_value=DEFAULT_KEEP_DAYS, description="Runs younger than this stay."
+        ),
     },
     out=dg.Out(dg.Nothing),
 )

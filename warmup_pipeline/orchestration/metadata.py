@@ -31,6 +31,7 @@ _COMMON_COLUMNS: Final[Mapping[str, str]] = {
     "responder_chip_id": "The chip that is written to first.",
     "sender_chip_id": "The chip that sends.",
     "recipient_chip_id": "The chip that is written to.",
+    "approval_id": "The pre-send approval that allowed it; each is spent once.",
     "turn": "Which turn of the conversation, from 1.",
     "at": "The cycle's tick (UTC).",
     "day": "The local calendar day.",
@@ -121,7 +122,9 @@ def definition_metadata(table_name: str) -> dict[str, Any]:
             name=column.name,
             type=str(column.type).lower(),
             description=column_description(column),
-            constraints=dg.TableColumnConstraints(nullable=bool(column.nullable), unique=bool(column.primary_key)),
+            constraints=dg.TableColumnConstraints(
+                nullable=bool(column.nullable), unique=bool(column.primary_key)
+            ),
         )
         for column in table.columns
     ]
@@ -141,7 +144,9 @@ def plain_metadata(numbers: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def materialization_metadata(table_name: str, world: World, cycle: Cycle | None, report: StepReport) -> dict[str, Any]:
+def materialization_metadata(
+    table_name: str, world: World, cycle: Cycle | None, report: StepReport
+) -> dict[str, Any]:
     """Return what a materialization shows: row counts, the step's numbers, its first words."""
     shown = plain_metadata(report.numbers)
     table = tables.tables[table_name]

@@ -18,9 +18,9 @@ from warmup_pipeline.orchestration.names import (
     CYCLE_SENSOR,
     POLICY_TAG,
     POOL_TAG,
-    RESOURCE,
     TICK_TAG,
 )
+from warmup_pipeline.orchestration.resources import WarmupAccess
 from warmup_pipeline.store import pools
 from warmup_pipeline.store.migrate import StoreError
 from warmup_pipeline.warmup.lifecycle import slot_of
@@ -57,19 +57,19 @@ def _is_busy(instance: dg.DagsterInstance, pool: str) -> bool:
     job=CYCLE_JOB_DEFINITION,
     minimum_interval_seconds=TICK_EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    required_resource_keys={RESOURCE},
     description=f"Runs {CYCLE_JOB} once per five-minute slot for every pool that has chips.",
 )
-def warmup_cycle_sensor(context: dg.SensorEvaluationContext) -> Any:
+def warmup_cycle_sensor(
+    context: dg.SensorEvaluationContext, warmup: dg.ResourceParam[WarmupAccess]
+) -> Any:
     """Ask for the cycle of the slot that is running, for each pool that has not had it."""
-    access = context.resources.warmup
-    now = access.now()
+    now = warmup.now()
     slot = slot_of(now)
     asked = _cursor(context.cursor)
     requests: list[dg.RunRequest] = []
     reasons: list[str] = []
     try:
-        with access.store() as (store, settings):
+        with warmup.store() as (store, settings):
             policy = load_policy(settings.policy)
             with store.read() as tx:
                 held = pools.with_chips(tx)
@@ -98,6 +98,8 @@ def warmup_cycle_sensor(context: dg.SensorEvaluationContext) -> Any:
                 )
             )
     if not held:
-        reasons.append("there are no chips: run `warmup demo`, or import a pool with `warmup import` or import_pool")
+        reasons.append(
+            "there are no chips: run `warmup demo`, or import a pool with `warmup import` or import_pool"
+        )
     skip = None if requests else dg.SkipReason("; ".join(reasons))
     return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=json.dumps(asked, sort_keys=True))

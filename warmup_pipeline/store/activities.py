@@ -100,13 +100,17 @@ def plans_of(tx: Transaction, pool: str, day: date) -> dict[str, StoredPlan]:
     return {row.chip_id: StoredPlan(row.revision, Phase(row.phase)) for row in tx.connection.execute(query)}
 
 
-def insert_plans(tx: Transaction, plans: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_plans(
+    tx: Transaction, plans: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Insert day plans and their activities."""
     insert_rows(tx, day_plans, plans)
     insert_rows(tx, activities, rows)
 
 
-def insert_history(tx: Transaction, plans: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_history(
+    tx: Transaction, plans: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Insert an import's plans and activities; what is there already stays as it is."""
     insert_new_rows(tx, day_plans, plans)
     insert_new_rows(tx, activities, rows)
@@ -114,7 +118,11 @@ def insert_history(tx: Transaction, plans: Sequence[Mapping[str, Any]], rows: Se
 
 def known_ids(tx: Transaction) -> set[str]:
     """Return the ids of imported activities."""
-    return set(tx.connection.execute(sa.select(activities.c.id).where(activities.c.source == RowSource.IMPORT)).scalars())
+    return set(
+        tx.connection.execute(
+            sa.select(activities.c.id).where(activities.c.source == RowSource.IMPORT)
+        ).scalars()
+    )
 
 
 def cancel_rest_of_day(tx: Transaction, chip_days: Mapping[str, date], *, at: datetime, reason: str) -> None:
@@ -125,12 +133,18 @@ def cancel_rest_of_day(tx: Transaction, chip_days: Mapping[str, date], *, at: da
     for day, ids in by_day.items():
         tx.connection.execute(
             sa.update(activities)
-            .where(activities.c.chip_id.in_(ids), activities.c.day == day, activities.c.state == ActivityState.PLANNED)
+            .where(
+                activities.c.chip_id.in_(ids),
+                activities.c.day == day,
+                activities.c.state == ActivityState.PLANNED,
+            )
             .values(state=ActivityState.CANCELLED, reason=reason, final_at=at)
         )
 
 
-def expire(tx: Transaction, pool: str, *, tick: datetime, day: date, late_after: timedelta, cycle_id: str) -> int:
+def expire(
+    tx: Transaction, pool: str, *, tick: datetime, day: date, late_after: timedelta, cycle_id: str
+) -> int:
     """Expire what is too late: an hour past its due time, or of a day that is over. Returns how many."""
     late = sa.and_(activities.c.due_at < tick - late_after, activities.c.day == day)
     over = activities.c.day < day
@@ -216,7 +230,9 @@ def finish(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     update_rows(tx, activities, rows, where=activities.c.state.in_(_open))
 
 
-def defer(tx: Transaction, put_off: Sequence[Deferral], *, pool: str, cycle_id: str, day: date, at: datetime) -> None:
+def defer(
+    tx: Transaction, put_off: Sequence[Deferral], *, pool: str, cycle_id: str, day: date, at: datetime
+) -> None:
     """Put off claimed openings, and keep every deferral (those of replies, too) with its reason."""
     insert_rows(
         tx,
@@ -259,7 +275,9 @@ def defer(tx: Transaction, put_off: Sequence[Deferral], *, pool: str, cycle_id: 
             sa.update(activities)
             .where(
                 activities.c.id.in_(
-                    sa.select(deferrals.c.activity_id).where(deferrals.c.cycle_id == cycle_id, deferrals.c.at == at)
+                    sa.select(deferrals.c.activity_id).where(
+                        deferrals.c.cycle_id == cycle_id, deferrals.c.at == at
+                    )
                 ),
                 activities.c.state == ActivityState.PLANNED,
             )

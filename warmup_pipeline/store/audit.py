@@ -143,7 +143,9 @@ def over_hour_limit(tx: Transaction, limits: Mapping[Phase, int]) -> Found:
         too_many = sa.true() if limit == 0 else ranked.c.sent - ranked.c.before < 3599.99
         query = sa.select(ranked.c.sender_chip_id).where(ranked.c.phase.in_(phases), too_many)
         wrong_ids += tx.connection.execute(query).scalars()
-    total = int(tx.connection.execute(sa.select(sa.func.count()).select_from(messages).where(counted)).scalar_one())
+    total = int(
+        tx.connection.execute(sa.select(sa.func.count()).select_from(messages).where(counted)).scalar_one()
+    )
     return Found(total, len(wrong_ids), tuple(sorted(set(wrong_ids))))
 
 
@@ -227,9 +229,9 @@ def recipients_outside_pool(tx: Transaction) -> Found:
     return _found(tx, sa.select(sa.func.count()).select_from(messages), wrong)
 
 
-def attempts(tx: Transaction, *, day: Mapping[str, date], since: Mapping[str, datetime]) -> tuple[
-    tuple[int, int], tuple[int, int]
-]:
+def attempts(
+    tx: Transaction, *, day: Mapping[str, date], since: Mapping[str, datetime]
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return CONVERSA_PAR attempts as (succeeded, failed) of each pool's day, and since an instant.
 
     Those since the instant include the history an import brought (domain.md, "Importing").
@@ -257,7 +259,10 @@ def attempts(tx: Transaction, *, day: Mapping[str, date], since: Mapping[str, da
         )
         old = tx.connection.execute(history).one()
         today_total = [today_total[0] + int(row[0]), today_total[1] + int(row[1])]
-        lately_total = [lately_total[0] + int(row[2]) + int(old[0]), lately_total[1] + int(row[3]) + int(old[1])]
+        lately_total = [
+            lately_total[0] + int(row[2]) + int(old[0]),
+            lately_total[1] + int(row[3]) + int(old[1]),
+        ]
     return (today_total[0], today_total[1]), (lately_total[0], lately_total[1])
 
 

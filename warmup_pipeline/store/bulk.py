@@ -50,7 +50,12 @@ def upsert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
 
 
 def update_rows(
-    tx: Transaction, table: sa.Table, rows: Sequence[Row], *, key: str = "id", where: sa.ColumnElement[bool] | None = None
+    tx: Transaction,
+    table: sa.Table,
+    rows: Sequence[Row],
+    *,
+    key: str = "id",
+    where: sa.ColumnElement[bool] | None = None,
 ) -> None:
     """Set columns of many rows, each to its own values.
 
@@ -66,7 +71,12 @@ def update_rows(
         # A bare NULL in VALUES has no type on PostgreSQL, so every value is bound with its column's type.
         new = (
             sa.values(*(sa.column(name, table.c[name].type) for name in names), name="new")
-            .data([tuple(sa.bindparam(None, row[name], type_=table.c[name].type) for name in names) for row in chunk])
+            .data(
+                [
+                    tuple(sa.bindparam(None, row[name], type_=table.c[name].type) for name in names)
+                    for row in chunk
+                ]
+            )
             .cte("new")
         )
         statement = (

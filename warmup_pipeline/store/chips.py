@@ -89,7 +89,9 @@ def of_pool(tx: Transaction, pool: str | None = None, *, statuses: Collection[Ch
 def participants(pool: str) -> sa.Select[tuple[str]]:
     """Return the query for the ids of a pool's participating chips."""
     return sa.select(chips.c.id).where(
-        chips.c.pool == pool, chips.c.status.in_(sorted(PARTICIPATING_STATUSES)), chips.c.role != LISTENER_ROLE
+        chips.c.pool == pool,
+        chips.c.status.in_(sorted(PARTICIPATING_STATUSES)),
+        chips.c.role != LISTENER_ROLE,
     )
 
 
@@ -100,7 +102,9 @@ def find(tx: Transaction, name: str) -> list[Chip]:
         for row in tx.connection.execute(
             sa.select(*_columns)
             .where(
-                sa.or_(chips.c.id == name, chips.c.instance == name, chips.c.label == name, chips.c.last4 == name)
+                sa.or_(
+                    chips.c.id == name, chips.c.instance == name, chips.c.label == name, chips.c.last4 == name
+                )
             )
             .order_by(chips.c.id)
         )
@@ -114,7 +118,9 @@ def known_ids(tx: Transaction) -> set[str]:
 
 def taken(tx: Transaction) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
     """Return who has which phone and which (provider, instance): phone -> id, channel -> id."""
-    rows = tx.connection.execute(sa.select(chips.c.id, chips.c.phone, chips.c.provider, chips.c.instance)).all()
+    rows = tx.connection.execute(
+        sa.select(chips.c.id, chips.c.phone, chips.c.provider, chips.c.instance)
+    ).all()
     return {r.phone: r.id for r in rows}, {(r.provider, r.instance): r.id for r in rows}
 
 
@@ -182,7 +188,10 @@ def rest_half_open_breakers(tx: Transaction, pool: str) -> None:
     """Put breakers whose probe never reported back to open: another probe may go."""
     tx.connection.execute(
         sa.update(circuits)
-        .where(circuits.c.state == CircuitState.HALF_OPEN, circuits.c.chip_id.in_(sa.select(chips.c.id).where(chips.c.pool == pool)))
+        .where(
+            circuits.c.state == CircuitState.HALF_OPEN,
+            circuits.c.chip_id.in_(sa.select(chips.c.id).where(chips.c.pool == pool)),
+        )
         .values(state=CircuitState.OPEN)
     )
 
@@ -192,7 +201,9 @@ def add_brake_signals(tx: Transaction, signals: Sequence[tuple[str, str, datetim
     insert_new_rows(tx, brake_signals, [{"chip_id": c, "kind": k, "at": at} for c, k, at in signals])
 
 
-def last_brake_signals(tx: Transaction, pool: str, *, since: datetime) -> dict[str, list[tuple[str, datetime]]]:
+def last_brake_signals(
+    tx: Transaction, pool: str, *, since: datetime
+) -> dict[str, list[tuple[str, datetime]]]:
     """Return each chip's last signal of each kind at or after ``since``."""
     query = (
         sa.select(brake_signals.c.chip_id, brake_signals.c.kind, sa.func.max(brake_signals.c.at))

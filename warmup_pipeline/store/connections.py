@@ -59,7 +59,9 @@ def of_pool(tx: Transaction, pool: str | None = None) -> dict[str, Connection]:
 
 def store(tx: Transaction, rows: Sequence[Connection]) -> None:
     """Insert or replace connections."""
-    upsert_rows(tx, chip_connections, [{n: getattr(row, n) for n in Connection.__dataclass_fields__} for row in rows])
+    upsert_rows(
+        tx, chip_connections, [{n: getattr(row, n) for n in Connection.__dataclass_fields__} for row in rows]
+    )
 
 
 def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:

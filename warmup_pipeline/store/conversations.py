@@ -127,13 +127,19 @@ def close(tx: Transaction, reasons: Mapping[str, str], *, at: datetime) -> None:
     )
 
 
-def close_older_than(tx: Transaction, pool: str, *, created_before: datetime, at: datetime, reason: str) -> int:
+def close_older_than(
+    tx: Transaction, pool: str, *, created_before: datetime, at: datetime, reason: str
+) -> int:
     """Close every conversation created before an instant; returns how many."""
     result = tx.connection.execute(
         sa.update(conversations)
         .where(conversations.c.pool == pool, _unclosed, conversations.c.created_at <= created_before)
         .values(
-            state=ConversationState.CLOSED, reason=reason, closed_at=at, next_due_at=None, claimed_cycle_id=None
+            state=ConversationState.CLOSED,
+            reason=reason,
+            closed_at=at,
+            next_due_at=None,
+            claimed_cycle_id=None,
         )
     )
     return int(result.rowcount)
@@ -162,7 +168,9 @@ def unsent(tx: Transaction, pool: str, *, but_not_of: str) -> list[str]:
             conversations.c.pool == pool,
             conversations.c.state == ConversationState.OPENING,
             messages.c.id.is_(None),
-            sa.or_(conversations.c.claimed_cycle_id.is_(None), conversations.c.claimed_cycle_id != but_not_of),
+            sa.or_(
+                conversations.c.claimed_cycle_id.is_(None), conversations.c.claimed_cycle_id != but_not_of
+            ),
         )
         .order_by(conversations.c.id)
     )

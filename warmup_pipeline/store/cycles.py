@@ -73,7 +73,9 @@ def at_tick(tx: Transaction, pool: str, tick: datetime) -> Cycle | None:
 
 def running(tx: Transaction, pool: str) -> list[Cycle]:
     """Return the pool's cycles that have not ended, oldest first."""
-    query = sa.select(*_columns).where(cycles.c.pool == pool, cycles.c.state == "running").order_by(cycles.c.tick)
+    query = (
+        sa.select(*_columns).where(cycles.c.pool == pool, cycles.c.state == "running").order_by(cycles.c.tick)
+    )
     return [_cycle(row) for row in tx.connection.execute(query).mappings()]
 
 
@@ -85,7 +87,9 @@ def latest(tx: Transaction, pool: str, *, limit: int = 1) -> list[Cycle]:
 
 def latest_of_each_pool(tx: Transaction) -> dict[str, Cycle]:
     """Return each pool's newest cycle by tick."""
-    newest = sa.select(cycles.c.pool, sa.func.max(cycles.c.tick).label("tick")).group_by(cycles.c.pool).subquery()
+    newest = (
+        sa.select(cycles.c.pool, sa.func.max(cycles.c.tick).label("tick")).group_by(cycles.c.pool).subquery()
+    )
     query = sa.select(*_columns).join(
         newest, sa.and_(cycles.c.pool == newest.c.pool, cycles.c.tick == newest.c.tick)
     )
@@ -93,7 +97,13 @@ def latest_of_each_pool(tx: Transaction) -> dict[str, Cycle]:
 
 
 def end(
-    tx: Transaction, cycle_id: str, *, state: str, ended_at: datetime, duration_s: float, counts: Mapping[str, Any]
+    tx: Transaction,
+    cycle_id: str,
+    *,
+    state: str,
+    ended_at: datetime,
+    duration_s: float,
+    counts: Mapping[str, Any],
 ) -> None:
     """End a cycle as ``finished`` or ``failed``."""
     tx.connection.execute(
@@ -119,7 +129,12 @@ def add_counts(tx: Transaction, cycle: Cycle, counts: Mapping[str, Any]) -> None
     )
 
 
-_SEVERITY = {None: -1, HealthStatus.HEALTHY.value: 0, HealthStatus.DEGRADED.value: 1, HealthStatus.CRITICAL.value: 2}
+_SEVERITY = {
+    None: -1,
+    HealthStatus.HEALTHY.value: 0,
+    HealthStatus.DEGRADED.value: 1,
+    HealthStatus.CRITICAL.value: 2,
+}
 
 
 def worsen_health(tx: Transaction, cycle_id: str, health: HealthStatus) -> None:

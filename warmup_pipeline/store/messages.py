@@ -110,7 +110,9 @@ def interrupted(tx: Transaction, pool: str, *, but_not_of: str) -> list[tuple[st
     query = (
         sa.select(messages.c.id, messages.c.conversation_id)
         .where(
-            messages.c.pool == pool, messages.c.state == MessageState.SENDING, messages.c.cycle_id != but_not_of
+            messages.c.pool == pool,
+            messages.c.state == MessageState.SENDING,
+            messages.c.cycle_id != but_not_of,
         )
         .order_by(messages.c.id)
     )
@@ -157,9 +159,13 @@ def use_of_limits(tx: Transaction, pool: str, *, at: datetime, day: date) -> dic
 def traffic_today(tx: Transaction, pool: str, day: date) -> dict[str, tuple[int, int]]:
     """Return what each chip sent and received on a local day: chip id -> (sent, received)."""
     here = sa.and_(messages.c.pool == pool, messages.c.sent_day == day, _accepted)
-    sent = sa.select(messages.c.sender_chip_id, sa.func.count()).where(here).group_by(messages.c.sender_chip_id)
+    sent = (
+        sa.select(messages.c.sender_chip_id, sa.func.count()).where(here).group_by(messages.c.sender_chip_id)
+    )
     received = (
-        sa.select(messages.c.recipient_chip_id, sa.func.count()).where(here).group_by(messages.c.recipient_chip_id)
+        sa.select(messages.c.recipient_chip_id, sa.func.count())
+        .where(here)
+        .group_by(messages.c.recipient_chip_id)
     )
     traffic: dict[str, tuple[int, int]] = {row[0]: (int(row[1]), 0) for row in tx.connection.execute(sent)}
     for chip_id, count in tx.connection.execute(received):
@@ -178,7 +184,11 @@ def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int
     )
     ranked = (
         sa.select(
-            messages.c.id, messages.c.recipient_chip_id, messages.c.sender_chip_id, messages.c.gateway_message_id, rank
+            messages.c.id,
+            messages.c.recipient_chip_id,
+            messages.c.sender_chip_id,
+            messages.c.gateway_message_id,
+            rank,
         )
         .where(
             messages.c.pool == pool,
@@ -239,7 +249,11 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
             _sum(_accepted),
             _sum(messages.c.state == MessageState.UNKNOWN),
             _sum(sa.and_(_accepted, messages.c.confirmable.is_(sa.true()))),
-            _sum(sa.and_(_accepted, messages.c.confirmable.is_(sa.true()), messages.c.confirmed_at.is_not(None))),
+            _sum(
+                sa.and_(
+                    _accepted, messages.c.confirmable.is_(sa.true()), messages.c.confirmed_at.is_not(None)
+                )
+            ),
             _sum(sa.and_(_accepted, messages.c.kind == MessageKind.PICTURE)),
             _sum(sa.and_(_accepted, messages.c.kind == MessageKind.AUDIO)),
             _sum(sa.and_(error, messages.c.sent_at > at - timedelta(hours=24))),

@@ -54,7 +54,9 @@ def lift_kill_switch(tx: Transaction, scope: str, target: str, *, at: datetime, 
     result = tx.connection.execute(
         sa.update(kill_switches)
         .where(
-            kill_switches.c.scope == scope, kill_switches.c.target == target, kill_switches.c.lifted_at.is_(None)
+            kill_switches.c.scope == scope,
+            kill_switches.c.target == target,
+            kill_switches.c.lifted_at.is_(None),
         )
         .values(lifted_at=at, lifted_by=author)
     )

@@ -32,13 +32,15 @@ def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def chips_paired_in(tx: Transaction, cycle_id: str) -> set[str]:
     """Return the chips that have a partner in a cycle already."""
-    query = sa.select(pairings.c.opener_chip_id, pairings.c.responder_chip_id).where(pairings.c.cycle_id == cycle_id)
+    query = sa.select(pairings.c.opener_chip_id, pairings.c.responder_chip_id).where(
+        pairings.c.cycle_id == cycle_id
+    )
     return {chip_id for row in tx.connection.execute(query) for chip_id in row}
 
 
 def of_cycle(tx: Transaction, cycle_id: str) -> dict[str, StoredPairing]:
     """Return a cycle's pairs by conversation id."""
-    query = sa.select(pairings.c.conversation_id, pairings.c.activity_id, pairings.c.partner_activity_id).where(
-        pairings.c.cycle_id == cycle_id
-    )
+    query = sa.select(
+        pairings.c.conversation_id, pairings.c.activity_id, pairings.c.partner_activity_id
+    ).where(pairings.c.cycle_id == cycle_id)
     return {row[0]: StoredPairing(*row) for row in tx.connection.execute(query)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -30,7 +31,7 @@ class Pool:
         return self.next_tick if self.next_tick is not None else real
 
 
-def _pool(row: sa.Row[tuple[str, str, datetime | None]]) -> Pool:
+def _pool(row: Any) -> Pool:
     return Pool(row[0], ClockKind(row[1]), row[2])
 
 
@@ -70,7 +71,9 @@ def every(tx: Transaction) -> list[Pool]:
 def with_chips(tx: Transaction) -> list[Pool]:
     """Return the pools that have chips, by name: those a cycle is run for."""
     holds = sa.exists().where(chips.c.pool == pools.c.name)
-    return [_pool(row) for row in tx.connection.execute(sa.select(*_columns).where(holds).order_by(pools.c.name))]
+    return [
+        _pool(row) for row in tx.connection.execute(sa.select(*_columns).where(holds).order_by(pools.c.name))
+    ]
 
 
 def move_clock(tx: Transaction, name: str, next_tick: datetime) -> None:

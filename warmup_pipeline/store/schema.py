@@ -181,7 +181,9 @@ cycles = Table(
     Column("mode", String(16), nullable=False, comment="live or simulated."),
     Column("state", String(16), nullable=False),
     Column("began_at", UtcDateTime, nullable=False, comment="Real time."),
-    Column("lease_until", UtcDateTime, nullable=False, comment="Real time; after it another cycle may begin."),
+    Column(
+        "lease_until", UtcDateTime, nullable=False, comment="Real time; after it another cycle may begin."
+    ),
     Column("ended_at", UtcDateTime, comment="Real time."),
     Column("duration_s", Float),
     Column("counts", JsonDocument, nullable=False),

@@ -80,7 +80,9 @@ def day_sums(tx: Transaction, day: date) -> dict[str, ChipDay]:
 
     run = tx.connection.execute
     planned = (
-        sa.select(activities.c.chip_id, activities.c.pool, activities.c.type, activities.c.state, sa.func.count())
+        sa.select(
+            activities.c.chip_id, activities.c.pool, activities.c.type, activities.c.state, sa.func.count()
+        )
         .where(activities.c.day == day)
         .group_by(activities.c.chip_id, activities.c.pool, activities.c.type, activities.c.state)
         .order_by(activities.c.chip_id, activities.c.type, activities.c.state)
@@ -95,14 +97,21 @@ def day_sums(tx: Transaction, day: date) -> dict[str, ChipDay]:
             _count(sa.and_(_accepted, messages.c.confirmed_at.is_not(None))),
             _count(messages.c.state == MessageState.FAILED),
             _count(messages.c.state == MessageState.UNKNOWN),
-            _count(sa.and_(messages.c.state == MessageState.FAILED, messages.c.failure_class != FailureClass.BUG)),
+            _count(
+                sa.and_(messages.c.state == MessageState.FAILED, messages.c.failure_class != FailureClass.BUG)
+            ),
         )
         .where(messages.c.sent_day == day)
         .group_by(messages.c.sender_chip_id, messages.c.pool)
     )
     for chip_id, pool, accepted, delivered, failed, unknown, attempted_failed in run(sent):
         one = of(chip_id, pool)
-        one.sent, one.delivered, one.failed, one.unknown = int(accepted), int(delivered), int(failed), int(unknown)
+        one.sent, one.delivered, one.failed, one.unknown = (
+            int(accepted),
+            int(delivered),
+            int(failed),
+            int(unknown),
+        )
         one.succeeded, one.failed_attempts = int(accepted), int(attempted_failed)
     received = (
         sa.select(messages.c.recipient_chip_id, messages.c.pool, sa.func.count())
@@ -127,7 +136,9 @@ def day_sums(tx: Transaction, day: date) -> dict[str, ChipDay]:
             sa.func.count(),
         )
         .where(presend_validations.c.day == day, presend_validations.c.decision == Decision.BLOCK)
-        .group_by(presend_validations.c.sender_chip_id, presend_validations.c.pool, presend_validations.c.reason)
+        .group_by(
+            presend_validations.c.sender_chip_id, presend_validations.c.pool, presend_validations.c.reason
+        )
         .order_by(presend_validations.c.reason)
     )
     for chip_id, pool, reason, count in run(refused):

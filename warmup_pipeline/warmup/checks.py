@@ -89,7 +89,9 @@ class _Scene:
         """Return chips as they may be shown, with their pools."""
         by_id = {chip.id: chip for chip in self.chips}
         known = [by_id[i] for i in chip_ids if i in by_id]
-        return tuple(f"…{chip.last4} ({chip.pool})" for chip in sorted(known, key=lambda c: (c.pool, c.last4)))
+        return tuple(
+            f"…{chip.last4} ({chip.pool})" for chip in sorted(known, key=lambda c: (c.pool, c.last4))
+        )
 
     @property
     def participants(self) -> list[Chip]:
@@ -143,7 +145,9 @@ def _verdict(
 def _none_wrong(name: str, scene: _Scene, found: Found, *, good: str, bad: str) -> Verdict:
     """Return the verdict of a question that must find nothing wrong."""
     named = scene.named(found.chip_ids)
-    summary = good.format(n=found.looked_at) if not found.wrong else f"{bad.format(n=found.wrong)}: {_few(named)}"
+    summary = (
+        good.format(n=found.looked_at) if not found.wrong else f"{bad.format(n=found.wrong)}: {_few(named)}"
+    )
     return _verdict(
         name,
         passed=not found.wrong,
@@ -168,7 +172,9 @@ def providers_connected(world: World) -> Verdict:
         if is_connected(scene.standing(chip), at):
             up += 1
             continue
-        since = one.since if one and one.state is not ConnectionState.OPEN else (one.observed_at if one else None)
+        since = (
+            one.since if one and one.state is not ConnectionState.OPEN else (one.observed_at if one else None)
+        )
         if one is not None and one.needs_person:
             person.append(f"…{chip.last4}: {one.needs_person}")
         if since is None or at - since >= DOWN_WARNS_AFTER or (one is not None and one.needs_person):
@@ -324,7 +330,11 @@ def phase_limits_respected(world: World) -> Verdict:
     )
     numbers = {**verdict.numbers, "days_over": day.wrong, "hours_over": hour.wrong}
     return _verdict(
-        verdict.check, passed=verdict.passed, summary=verdict.summary, numbers=numbers, concerned=verdict.concerned
+        verdict.check,
+        passed=verdict.passed,
+        summary=verdict.summary,
+        numbers=numbers,
+        concerned=verdict.concerned,
     )
 
 
@@ -333,7 +343,11 @@ def no_duplicate_sends(world: World) -> Verdict:
     with world.store.read() as tx:
         scene, found = _scene(tx, world), audit.duplicate_messages(tx)
     return _none_wrong(
-        "no_duplicate_sends", scene, found, good="none of {n} messages was sent twice", bad="{n} messages are doubles"
+        "no_duplicate_sends",
+        scene,
+        found,
+        good="none of {n} messages was sent twice",
+        bad="{n} messages are doubles",
     )
 
 
@@ -717,4 +731,3 @@ CHECKS: Final[tuple[CheckSpec, ...]] = (
     ),
 )
 """Every asset check of the project, in the order of the assets."""
-

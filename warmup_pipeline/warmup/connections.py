@@ -166,7 +166,9 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
     _log(world, seen)
     if bugs:
         for bug in bugs:
-            world.log.failure("Looking at a chip's connection failed in our own code", world.redactor.traceback(bug))
+            world.log.failure(
+                "Looking at a chip's connection failed in our own code", world.redactor.traceback(bug)
+            )
         raise ExceptionGroup("looking at connections failed in our own code", bugs)
     return report
 

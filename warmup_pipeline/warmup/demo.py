@@ -53,7 +53,7 @@ _PAGE: Final = 10_000
 _TIMEOUT_S: Final = 30.0
 
 
-class DemoRefused(ValueError):  # noqa: N818 - it says what happened to the demo
+class DemoRefused(ValueError):
     """The demo cannot run here, and nothing was changed; the text is one line that says why."""
 
 

@@ -434,4 +434,3 @@ def _status_changes(
 
 def _status(chip: Chip, status: ChipStatus, reason: str | None, cycle: Cycle) -> dict[str, Any]:
     return {"id": chip.id, "status": status, "status_reason": reason, "status_since": cycle.tick}
-

@@ -97,7 +97,7 @@ _TEXT: Final = 4000
 """Longest texts that are kept, in characters."""
 
 
-class ImportRefused(ValueError):  # noqa: N818 - it says what happened to the import
+class ImportRefused(ValueError):
     """Nothing was imported.
 
     Attributes:
@@ -439,7 +439,7 @@ def _instance_column(provider: Provider) -> str:
     return "zapi_instance_id" if provider is Provider.Z_API else "instance_name"
 
 
-class _DryRun(Exception):  # noqa: N818 - it is no error, it ends a transaction without keeping it
+class _DryRun(Exception):
     """Everything was done; nothing is to be kept."""
 
 

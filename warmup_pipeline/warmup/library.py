@@ -114,7 +114,9 @@ def load_library(dialogues: Path | None = None, media: Path | None = None) -> Li
         raise LibraryError(f"{source.name}: {' '.join(str(error).split())}") from None
     for dialogue in checked:
         if dialogue.media is not None and dialogue.media not in files:
-            raise LibraryError(f"{source.name}: dialogue {dialogue.id} names {dialogue.media}, which is not there")
+            raise LibraryError(
+                f"{source.name}: dialogue {dialogue.id} names {dialogue.media}, which is not there"
+            )
     kinds = {file.kind for file in files.values()}
     for kind in (MessageKind.PICTURE, MessageKind.AUDIO):
         if kind not in kinds and any(d.opens_with is kind for d in checked):

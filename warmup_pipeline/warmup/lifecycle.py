@@ -25,6 +25,7 @@ INTERVAL: Final = timedelta(minutes=5)
 LEASE: Final = timedelta(seconds=290)
 """How long after its tick a cycle holds its pool (domain.md, "The cycle")."""
 
+
 class CycleRefused(Exception):
     """A cycle may not begin, or a step has no cycle; the text says why and what to do."""
 
@@ -60,7 +61,9 @@ def begin_cycle(
         try:
             tx.lock_pool(pool)
         except PoolNotFound as error:
-            raise CycleRefused(f"{error}: import or add chips first, or start the cycle for an existing pool") from None
+            raise CycleRefused(
+                f"{error}: import or add chips first, or start the cycle for an existing pool"
+            ) from None
         activities.know_types(tx, world.activities.types())
         if root_run_id is not None:
             known = cycles.of_run(tx, root_run_id)
@@ -153,7 +156,9 @@ def end_cycle(world: World, cycle: Cycle) -> Cycle:
         current = cycles.get(tx, cycle.id) or cycle
         if current.state == "running":
             duration = max(0.0, (now - cycle.began_at).total_seconds())
-            cycles.end(tx, cycle.id, state="finished", ended_at=now, duration_s=duration, counts=current.counts)
+            cycles.end(
+                tx, cycle.id, state="finished", ended_at=now, duration_s=duration, counts=current.counts
+            )
         return cycles.get(tx, cycle.id) or cycle
 
 

@@ -140,7 +140,12 @@ def _write(tx: Transaction, cycle: Cycle, changes: _Changes) -> None:
 
 
 def _accepted(
-    world: World, cycle: Cycle, outcome: Outcome, conversation: Conversation, breaker: Circuit, changes: _Changes
+    world: World,
+    cycle: Cycle,
+    outcome: Outcome,
+    conversation: Conversation,
+    breaker: Circuit,
+    changes: _Changes,
 ) -> None:
     approval, accepted = outcome.approval, outcome.accepted
     if accepted is None:
@@ -280,4 +285,3 @@ def _settle(cycle: Cycle, outcome: Outcome, pair: StoredPairing | None, changes:
         }
         for ended_id in ended
     ]
-

@@ -42,7 +42,9 @@ _LOOK_BACK: Final = timedelta(days=7)
 _OPENER_TURNS, _RESPONDER_TURNS = turns_by_side(MIN_TURNS)
 
 
-def resting_pairs(past: Iterable[PastConversation], *, at: Any, cap: int, rest: timedelta) -> set[frozenset[str]]:
+def resting_pairs(
+    past: Iterable[PastConversation], *, at: Any, cap: int, rest: timedelta
+) -> set[frozenset[str]]:
     """Return the pairs that rest: ``cap`` unanswered turns in a row, the last less than ``rest`` ago.
 
     Args:
@@ -262,7 +264,9 @@ def _deferrals(
     cycle: Cycle, held: Mapping[str, Activity], chip_ids: Iterable[str], reason: str
 ) -> list[Deferral]:
     return [
-        Deferral(chip_id, held[chip_id].type, reason, cycle.tick + TRY_AGAIN_AFTER, activity_id=held[chip_id].id)
+        Deferral(
+            chip_id, held[chip_id].type, reason, cycle.tick + TRY_AGAIN_AFTER, activity_id=held[chip_id].id
+        )
         for chip_id in chip_ids
         if chip_id in held
     ]

@@ -35,7 +35,9 @@ def plan_day(world: World, cycle: Cycle) -> StepReport:
         plans = activities.plans_of(tx, cycle.pool, cycle.day)
         braked = braked_chips(tx, world, cycle.pool, cycle.tick)
         missing = [chip for chip in participants if chip.id not in plans]
-        changed = [chip for chip in participants if chip.id in plans and plans[chip.id].phase is not chip.phase]
+        changed = [
+            chip for chip in participants if chip.id in plans and plans[chip.id].phase is not chip.phase
+        ]
         activities.cancel_rest_of_day(
             tx, {chip.id: cycle.day for chip in changed}, at=cycle.tick, reason="replanned"
         )

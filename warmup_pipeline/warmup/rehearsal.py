@@ -65,7 +65,7 @@ class _OneTransaction(Store):
         yield self._outer
 
 
-class _Undo(Exception):  # noqa: N818 - it is no error, it ends the transaction without keeping it
+class _Undo(Exception):
     """The rehearsal is over."""
 
 

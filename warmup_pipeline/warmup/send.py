@@ -156,7 +156,9 @@ class _Sender:
         self._write_down(hub, ready)
         flusher = asyncio.create_task(self._flush_now_and_then())
         try:
-            await asyncio.gather(*(self._send_one(hub, approval, content) for approval, content, _, _ in ready))
+            await asyncio.gather(
+                *(self._send_one(hub, approval, content) for approval, content, _, _ in ready)
+            )
         finally:
             flusher.cancel()
             await asyncio.gather(flusher, return_exceptions=True)
@@ -242,9 +244,13 @@ class _Sender:
         if server in self._down:
             self._outcomes.append(Outcome(approval, withdrawn=GATEWAY_DOWN))
             return
-        trace = Trace(message_id(approval), approval.conversation_id or "", approval.turn or 1, self._cycle.tick)
+        trace = Trace(
+            message_id(approval), approval.conversation_id or "", approval.turn or 1, self._cycle.tick
+        )
         try:
-            accepted = await gateway.send(channel, self._phones[approval.recipient_chip_id or ""], content, trace)
+            accepted = await gateway.send(
+                channel, self._phones[approval.recipient_chip_id or ""], content, trace
+            )
         except GatewayError as error:
             if error.attempts == 0:
                 # Nothing was asked of the gateway: no time was left, or our own settings lack its key.
@@ -253,10 +259,14 @@ class _Sender:
                 return
             if error.failure is FailureClass.GATEWAY:
                 self._down.setdefault(error.server, str(error))
-            self._outcomes.append(Outcome(approval, error=error, traceback=self._world.redactor.traceback(error)))
+            self._outcomes.append(
+                Outcome(approval, error=error, traceback=self._world.redactor.traceback(error))
+            )
         except Exception as error:  # noqa: BLE001 (our own bug: recorded, and raised when the rest is done)
             self._tally.bugs.append(error)
-            self._outcomes.append(Outcome(approval, bug=error, traceback=self._world.redactor.traceback(error)))
+            self._outcomes.append(
+                Outcome(approval, bug=error, traceback=self._world.redactor.traceback(error))
+            )
         else:
             self._outcomes.append(Outcome(approval, accepted=accepted))
         if len(self._outcomes) >= FLUSH_AT:
@@ -324,7 +334,9 @@ class _Sender:
             conversation_id = approval.conversation_id or ""
             if approval.activity_id is not None:
                 activity = self._plan.held[approval.activity_id]
-                put_off.append(Deferral(activity.chip_id, activity.type, reason, again, activity_id=activity.id))
+                put_off.append(
+                    Deferral(activity.chip_id, activity.type, reason, again, activity_id=activity.id)
+                )
                 if approval.subject == validations.OPENING:
                     closed[conversation_id] = "not_sent"
                 pair = self._plan.standing.pairs.get(conversation_id)
@@ -370,7 +382,9 @@ class _Sender:
             validations.spend(tx, [a.id for a in wanted], at=self._cycle.tick)
         results = await asyncio.gather(*(self._act(hub, a) for a in something), return_exceptions=True)
         finished = [
-            self._finished(a.activity_id or "", ActivityState.NOTHING_TO_DO, self._action_of(a).nothing_reason)
+            self._finished(
+                a.activity_id or "", ActivityState.NOTHING_TO_DO, self._action_of(a).nothing_reason
+            )
             for a in nothing
         ]
         done: dict[str, dict[str, Sequence[Any]]] = {}
@@ -378,7 +392,9 @@ class _Sender:
             name = self._plan.held[approval.activity_id or ""].type
             if result is None:
                 done.setdefault(name, {})[approval.sender_chip_id] = self._plan.work[approval.sender_chip_id]
-                finished.append(self._finished(approval.activity_id or "", ActivityState.EXECUTED, "accepted"))
+                finished.append(
+                    self._finished(approval.activity_id or "", ActivityState.EXECUTED, "accepted")
+                )
             else:
                 finished.append(self._action_failed(approval, result))
         with self._world.store.write() as tx:
@@ -429,4 +445,3 @@ class _Sender:
 def message_id(approval: Approval) -> str:
     """Return the id of the message an approval allows: one per turn of a conversation."""
     return derived_id("message", approval.conversation_id, approval.turn)
-

@@ -27,7 +27,10 @@ from warmup_pipeline.warmup.world import StepReport, World
 EVERYTHING = "*"
 """Scope id of the row for everything."""
 
-_HEALTH_RANK: Mapping[str | None, int] = {None: -1, **{health.value: n for n, health in enumerate(HealthStatus)}}
+_HEALTH_RANK: Mapping[str | None, int] = {
+    None: -1,
+    **{health.value: n for n, health in enumerate(HealthStatus)},
+}
 
 
 def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
@@ -75,7 +78,12 @@ def compute_day(tx: Transaction, world: World, day: date, *, as_of: datetime | N
 
 
 def _row(
-    day: date, scope: str, scope_id: str, chip_days: Iterable[ChipDay], until: datetime, as_of: datetime | None
+    day: date,
+    scope: str,
+    scope_id: str,
+    chip_days: Iterable[ChipDay],
+    until: datetime,
+    as_of: datetime | None,
 ) -> dict[str, Any]:
     mine = list(chip_days)
     by_type: dict[str, Counter[str]] = {}
@@ -99,7 +107,9 @@ def _row(
         "activities": {kind: dict(sorted(states.items())) for kind, states in sorted(by_type.items())},
         "conversa_par_succeeded": succeeded,
         "conversa_par_failed": failed,
-        "conversa_par_success_rate": round(succeeded / (succeeded + failed), 6) if succeeded + failed else None,
+        "conversa_par_success_rate": round(succeeded / (succeeded + failed), 6)
+        if succeeded + failed
+        else None,
         "deferrals": dict(sorted(deferred.items())),
         "blocks": dict(sorted(blocked.items())),
         "sent": sum(one.sent for one in mine),

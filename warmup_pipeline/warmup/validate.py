@@ -105,7 +105,9 @@ class _Judge:
     ) -> None:
         """Judge an opening, with the partner it was paired with or (where it has none) by itself."""
         recipient = conversation.responder_chip_id if conversation else None
-        judgement = self._judge("opening", activity.chip_id, recipient, activity=activity, conversation=conversation)
+        judgement = self._judge(
+            "opening", activity.chip_id, recipient, activity=activity, conversation=conversation
+        )
         if judgement.decision is Decision.APPROVE and conversation is not None:
             return
         if conversation is not None:
@@ -197,7 +199,9 @@ def validate_sends(world: World, cycle: Cycle) -> StepReport:
         tx.lock_pool(cycle.pool)
         if not validations.count_of_cycle(tx, cycle.id):
             facts = load_facts(tx, world, cycle)
-            outcome = _judge_all(world, cycle, facts, activities.claimed_by(tx, cycle.id), pairing_store.of_cycle(tx, cycle.id))
+            outcome = _judge_all(
+                world, cycle, facts, activities.claimed_by(tx, cycle.id), pairing_store.of_cycle(tx, cycle.id)
+            )
             validations.insert(tx, outcome.rows)
             chips.set_breakers(tx, outcome.probes)
             activities.defer(
@@ -228,8 +232,8 @@ def _judge_all(
         if activity.type not in world.activities.openings:
             judge.action(activity)
         elif activity.id not in partners:
-            conversation = held.get(activity.conversation_id or "")
-            judge.opening(activity, conversation, pairs.get(activity.conversation_id or ""))
+            key = activity.conversation_id or ""
+            judge.opening(activity, held.get(key), pairs.get(key))
     return judge.outcome
 
 

@@ -206,7 +206,7 @@ def test_another_process_picks_and_delays_alike():
         " [reply_delay('c', n).total_seconds() for n in range(20)])"
     )
     answers = {
-        subprocess.run(  # noqa: S603 - this interpreter, a program of ours
+        subprocess.run(
             [sys.executable, "-c", program],
             env={"PYTHONHASHSEED": hash_seed},
             capture_output=True,

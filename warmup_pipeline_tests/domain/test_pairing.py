@@ -74,7 +74,7 @@ histories = st.builds(
 
 def optimum(one_side: Sequence[Candidate], other_side: Sequence[Candidate] | None, history: PairHistory):
     """Most pairs, then highest total, and its worst pair, from a library's exact matching."""
-    graph = nx.Graph()
+    graph: nx.Graph[str] = nx.Graph()
     couples = (
         itertools.combinations(one_side, 2) if other_side is None else itertools.product(one_side, other_side)
     )
@@ -382,7 +382,7 @@ def test_a_tick_without_a_zone_is_refused():
 # --- Large pools ---------------------------------------------------------------------------------
 
 
-def large_pool(size: int, seed: int, *, areas: int = 67, links: int = 2, due: float = 1.0):
+def large_pool(size: int, seed: int, *, areas: int = len(REGION_OF), links: int = 2, due: float = 1.0):
     """A seeded pool and history, ``links`` random past pairs per chip."""
     rng = random.Random(seed)
     codes = rng.sample(sorted(REGION_OF), areas)

@@ -228,7 +228,7 @@ def test_a_plan_is_the_same_in_another_process_with_another_hash_seed():
         "print(*[(i.type, i.due_at.isoformat()) for i in plan().items])"
     )
     seen = {
-        subprocess.run(  # noqa: S603 - our own interpreter and text
+        subprocess.run(
             [sys.executable, "-c", code],
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
             capture_output=True,

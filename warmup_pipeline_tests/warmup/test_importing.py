@@ -235,8 +235,8 @@ def test_full_numbers_stand_in_the_chips_table_only(sqlite_store: Store) -> None
 def test_each_activity_becomes_what_the_rules_say(
     sqlite_store: Store,
     tmp_path: Path,
-    activity: dict[str, str],
-    chip: dict[str, str],
+    activity: dict[str, Any],
+    chip: dict[str, Any],
     becomes: tuple[str, str | None],
 ) -> None:
     import_rows(sqlite_store, tmp_path, [a_chip(**chip)], [an_activity(**activity)])
@@ -361,7 +361,7 @@ BAD_CHIPS: list[tuple[dict[str, str], str]] = [
 
 @pytest.mark.parametrize(("bad", "said"), BAD_CHIPS)
 def test_a_bad_cell_of_a_chip_is_named_and_nothing_is_written(
-    sqlite_store: Store, tmp_path: Path, bad: dict[str, str], said: str
+    sqlite_store: Store, tmp_path: Path, bad: dict[str, Any], said: str
 ) -> None:
     before = contents(sqlite_store)
     with pytest.raises(ImportRefused) as refused:
@@ -393,7 +393,7 @@ def test_a_bad_cell_of_a_chip_is_named_and_nothing_is_written(
     ],
 )
 def test_a_bad_cell_of_the_schedule_is_named_and_nothing_is_written(
-    sqlite_store: Store, tmp_path: Path, bad: dict[str, str], said: str
+    sqlite_store: Store, tmp_path: Path, bad: dict[str, Any], said: str
 ) -> None:
     before = contents(sqlite_store)
     with pytest.raises(ImportRefused) as refused:
@@ -418,7 +418,7 @@ def test_a_bad_cell_of_the_schedule_is_named_and_nothing_is_written(
     ],
 )
 def test_a_bad_cell_of_the_interactions_is_named_and_nothing_is_written(
-    sqlite_store: Store, tmp_path: Path, bad: dict[str, str], said: str
+    sqlite_store: Store, tmp_path: Path, bad: dict[str, Any], said: str
 ) -> None:
     before = contents(sqlite_store)
     with pytest.raises(ImportRefused) as refused:

@@ -14,7 +14,7 @@ import pytest
 
 from warmup_pipeline.domain.circuit import Circuit
 from warmup_pipeline.domain.values import ChipStatus, CircuitState, Phase, Provider
-from warmup_pipeline.store import activities, chips, operators, pools
+from warmup_pipeline.store import activities, chips, operators, schema, pools
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import operating
@@ -190,7 +190,7 @@ def test_every_action_is_remembered_with_who_when_and_why(store: Store) -> None:
     world = put(store, row)
     operating.pause_chips(world, [row["id"]], author=" ana ", reason="token a-secret-token leaked")
     with store.read() as tx:
-        action = tx.connection.execute(operators.operator_actions.select()).mappings().one()
+        action = tx.connection.execute(schema.operator_actions.select()).mappings().one()
     assert (action["at"], action["recorded_at"]) == (AUDITED_AT, world.now())
     assert (action["author"], action["action"], action["target"]) == ("ana", "pause_chips", row["id"])
     assert action["reason"] == "token *** leaked"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+
 import sqlalchemy as sa
 from sqlalchemy import event
 
@@ -18,13 +19,18 @@ def counted(store: Store) -> Iterator[Counter[str]]:
     seen: Counter[str] = Counter()
 
     def note(
-        connection: sa.Connection, cursor: object, statement: str, parameters: object, context: object, many: bool
+        connection: sa.Connection,
+        cursor: object,
+        statement: str,
+        parameters: object,
+        context: object,
+        many: bool,
     ) -> None:
         assert not many, f"a statement was run once per row: {statement[:80]}"
         text = statement.lstrip().upper()
         if text.startswith("BEGIN"):
             return
-        bulk = text.startswith("INSERT INTO") or text.startswith("WITH NEW") or text.startswith("WITH \"NEW\"")
+        bulk = text.startswith(("INSERT INTO", "WITH NEW", 'WITH "NEW"'))
         seen["bulk" if bulk else "other"] += 1
 
     event.listen(store.engine, "before_cursor_execute", note)

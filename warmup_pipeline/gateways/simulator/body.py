@@ -7,14 +7,16 @@ must contain (``schema``, the gateways).
 from __future__ import annotations
 
 import json
+import re
 from email.message import Message
 from email.parser import BytesParser
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from warmup_pipeline.gateways.simulator.wire import Request
+from warmup_pipeline.gateways.simulator.wire import Request, dumps
 
 FILE_FIELD: Final = "file"
+_SURROGATE: Final = re.compile(r"\\u[dD]")
 
 
 class MalformedBodyError(Exception):
@@ -45,6 +47,10 @@ def _json(body: bytes) -> Any:
     text = body.decode("utf-8", "replace")
     try:
         document = json.loads(text)
+        if _SURROGATE.search(text):
+            # Half a character, escaped: JavaScript keeps it, nothing that stores UTF-8 can.
+            whole = dumps(document).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            document = json.loads(whole)
     except json.JSONDecodeError as error:
         raise MalformedBodyError(_node_words(error, text)) from error
     if not isinstance(document, dict | list):

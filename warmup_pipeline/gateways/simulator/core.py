@@ -82,7 +82,7 @@ class SimulatorCore:
         self._fallback = evolution
         self._lock = threading.RLock()
         self._last_logical = self.state.last_logical()
-        self._parsed_at: tuple[str, int] = ("", 0)
+        self._parsed_at: tuple[str | None, int] = (None, 0)
         self._control.know_phones(self.settings.known_phones)
         self.declare(instances)
 

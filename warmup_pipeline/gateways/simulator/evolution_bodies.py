@@ -16,7 +16,7 @@ from typing import Any, Final
 from warmup_pipeline.gateways.simulator import ids
 from warmup_pipeline.gateways.simulator.jids import GROUP, LID, USER, source_of
 from warmup_pipeline.gateways.simulator.media import qr_png
-from warmup_pipeline.gateways.simulator.network import QR_ROTATION_MS, Network
+from warmup_pipeline.gateways.simulator.network import Network
 from warmup_pipeline.gateways.simulator.settings import SimulatorSettings
 from warmup_pipeline.gateways.simulator.state import Instance, Message
 from warmup_pipeline.gateways.simulator.wire import Reply, json_reply
@@ -160,11 +160,6 @@ def qr_object(network: Network, instance: Instance, now: int, pairing: bool) -> 
         "base64": f"data:image/png;base64,{qr_png(seed, instance.name, count)}",
         "count": count,
     }
-
-
-def qr_rotates_in_ms(instance: Instance, now: int) -> int:
-    """Return how long the current QR code is still good."""
-    return QR_ROTATION_MS - (now - (instance.qr_since or now)) % QR_ROTATION_MS
 
 
 def settings_of(instance: Instance) -> dict[str, Any]:

@@ -61,18 +61,6 @@ def row_id(table: str, number: int) -> str:
 
     Args:
         table: one lower-case letter that names the table.
-        number: the row's number; :func:`row_number` gets it back.
+        number: the row's number in it.
     """
     return f"{_CUID_HEAD}{table}{_base36(number).rjust(_ROW_WIDTH, '0')}8c7dtgil"
-
-
-def row_number(table: str, identifier: str) -> int | None:
-    """Return the number inside a row id, ``None`` if it is not one of that table."""
-    head = f"{_CUID_HEAD}{table}"
-    digits = identifier[len(head) : len(head) + _ROW_WIDTH]
-    if not identifier.startswith(head) or len(identifier) != 25 or not digits.isalnum():
-        return None
-    try:
-        return int(digits, 36)
-    except ValueError:
-        return None

@@ -93,7 +93,7 @@ class SimulatorServer:
                 method=request.method,
                 path=request.rel_url.raw_path,
                 query=dict(request.query),
-                headers={name.lower(): value for name, value in request.headers.items()},
+                headers={name.lower(): _storable(value) for name, value in request.headers.items()},
                 body=body,
             )
         )
@@ -124,6 +124,11 @@ async def _read(request: web.BaseRequest) -> bytes | None:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _storable(value: str) -> str:
+    """Return a header's value without the bytes that are no UTF-8."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _response(reply: Reply) -> web.Response:

@@ -19,15 +19,17 @@ from warmup_pipeline.warmup.library import Library
 
 
 class Opening(Protocol):
-    """An activity that opens a conversation with another chip.
+    """An activity that opens a conversation with another chip."""
 
-    Attributes:
-        type: the activity type's name.
-        opens_with: what the first turn may be; a dialogue of such a kind is chosen.
-    """
+    @property
+    def type(self) -> str:
+        """The activity type's name."""
+        ...
 
-    type: str
-    opens_with: frozenset[MessageKind]
+    @property
+    def opens_with(self) -> frozenset[MessageKind]:
+        """What the first turn may be; a dialogue of such a kind is chosen."""
+        ...
 
     def first_turn(
         self, library: Library, dialogue_id: str, *, seed: str
@@ -54,9 +56,15 @@ class Work:
 class Action(Protocol):
     """An activity of one chip that is no send: it counts in no limit and no breaker."""
 
-    type: str
-    nothing_reason: str
-    """Reason code of the final state where there was nothing to do."""
+    @property
+    def type(self) -> str:
+        """The activity type's name."""
+        ...
+
+    @property
+    def nothing_reason(self) -> str:
+        """Reason code of the final state where there was nothing to do."""
+        ...
 
     def load(self, tx: Transaction, pool: str, chip_ids: Sequence[str]) -> Mapping[str, Sequence[Any]]:
         """Return, in one query, what each chip has to do."""

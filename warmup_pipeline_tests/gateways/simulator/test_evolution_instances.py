@@ -94,9 +94,7 @@ def test_an_unknown_route_or_method_is_404_naming_it(sim: Sim, method: str, path
 
 
 def test_an_instance_name_in_the_query_makes_the_handler_act_on_another_instance(sim: Sim) -> None:
-    answer = sim.http.get(
-        "/instance/connectionState/ana?instanceName=bia", headers={"apikey": "ana-token"}
-    )
+    answer = sim.http.get("/instance/connectionState/ana?instanceName=bia", headers={"apikey": "ana-token"})
     assert answer.json()["instance"]["instanceName"] == "bia"
     ghost = sim.evolution("GET", "/instance/connectionState/ana?instanceName=nope")
     assert ghost.json() == {"instance": {"instanceName": "nope"}}
@@ -106,11 +104,32 @@ def test_fetch_instances_lists_flat_rows_with_the_owners_jid(sim: Sim) -> None:
     answer = sim.evolution("GET", "/instance/fetchInstances")
     rows = answer.json()
     assert [row["name"] for row in rows] == ["ana", "bia", "dra"]
-    assert set(rows[0]) == set(
-        "id name connectionStatus ownerJid profileName profilePicUrl integration number businessId token"
-        " clientName disconnectionReasonCode disconnectionObject disconnectionAt createdAt updatedAt"
-        " Chatwoot Proxy Rabbitmq Nats Sqs Websocket Setting _count".split()
-    )
+    assert set(rows[0]) == {
+        "id",
+        "name",
+        "connectionStatus",
+        "ownerJid",
+        "profileName",
+        "profilePicUrl",
+        "integration",
+        "number",
+        "businessId",
+        "token",
+        "clientName",
+        "disconnectionReasonCode",
+        "disconnectionObject",
+        "disconnectionAt",
+        "createdAt",
+        "updatedAt",
+        "Chatwoot",
+        "Proxy",
+        "Rabbitmq",
+        "Nats",
+        "Sqs",
+        "Websocket",
+        "Setting",
+        "_count",
+    }
     assert rows[0]["ownerJid"] == f"{ANA}@s.whatsapp.net"
     assert rows[0]["createdAt"] == "2026-02-20T11:00:00.000Z"
     assert rows[2]["ownerJid"] == "558587654321@s.whatsapp.net"
@@ -329,9 +348,7 @@ def test_a_webhook_without_its_wrapper_or_events_is_refused(sim: Sim) -> None:
 def test_both_gateways_share_one_port(sim: Sim) -> None:
     with httpx.Client(base_url=sim.running.base_url) as client:
         evolution = client.get("/instance/connectionState/ana", headers={"apikey": GLOBAL_KEY})
-        zapi = client.get(
-            "/instances/CAU/token/cau-token/status", headers={"Client-Token": CLIENT_TOKEN}
-        )
+        zapi = client.get("/instances/CAU/token/cau-token/status", headers={"Client-Token": CLIENT_TOKEN})
     assert (evolution.status_code, zapi.status_code) == (200, 200)
 
 
