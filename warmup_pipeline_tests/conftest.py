@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +23,10 @@ settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A PostgreSQL server of this test process's own, from the wheel; gives its URL."""
-    folder = tmp_path_factory.mktemp(f"pg-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
+    # Not under pytest's own folder: later runs clear that away, with the server still on it.
+    folder = tempfile.mkdtemp(prefix="warmup-tests-pg-")
     server = pgserver.get_server(folder, cleanup_mode="delete")
     try:
         yield server.get_uri()

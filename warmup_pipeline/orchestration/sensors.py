@@ -59,9 +59,7 @@ def _is_busy(instance: dg.DagsterInstance, pool: str) -> bool:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=f"Runs {CYCLE_JOB} once per five-minute slot for every pool that has chips.",
 )
-def warmup_cycle_sensor(
-    context: dg.SensorEvaluationContext, warmup: dg.ResourceParam[WarmupAccess]
-) -> Any:
+def warmup_cycle_sensor(context: dg.SensorEvaluationContext, warmup: dg.ResourceParam[WarmupAccess]) -> Any:
     """Ask for the cycle of the slot that is running, for each pool that has not had it."""
     now = warmup.now()
     slot = slot_of(now)

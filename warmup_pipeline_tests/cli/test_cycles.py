@@ -43,7 +43,9 @@ def test_the_demo_runs_goes_on_and_begins_again_alike(project: Project) -> None:
         assert first[rule] == 0
     assert first["unimplemented_planned"] == 0
     assert first["health"].keys() >= HEALTH_KEYS
-    assert first["health"]["status"] in ("healthy", "degraded")
+    # Fewer than five attempts today: the last 24 hours are judged, and those are the old system's.
+    assert first["health"]["status"] == "critical"
+    assert [reason.split(":")[0] for reason in first["health"]["reasons"]] == ["conversa_par_success_rate"]
     assert all(not check["stale"] for check in first["health"]["checks"])
 
     # It goes on: these cycles' figures are their own.

@@ -473,7 +473,11 @@ def test_thousands_of_chips_all_find_somebody_and_mostly_somebody_good():
     pool, history = large_pool(3000, 2, areas=10)
     result = pair(pool, history, tick=TICK)
     assert_follows_the_rules(result, pool, history)
-    assert result.unpaired == ()
+    # A chip that has had its partners of the day may have nobody left whom it may meet again.
+    alone = sum(
+        not any(allowed(chip, other, history) for other in pool if other is not chip) for chip in pool
+    )
+    assert len(result.unpaired) == alone + (len(pool) - alone) % 2
     # The optimum is at most every chip's best: 180 with an opposite direction, else 160.
     assert sum(pairing.score for pairing in result.pairings) / len(result.pairings) > 158
 

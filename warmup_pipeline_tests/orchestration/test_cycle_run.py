@@ -57,9 +57,7 @@ class BrokenConversaPar:
 
 
 def with_broken_executor(world: World) -> World:
-    return replace(
-        world, activities=registry_of([BrokenConversaPar(), EnviarMidia()], [MarcarLido()])
-    )
+    return replace(world, activities=registry_of([BrokenConversaPar(), EnviarMidia()], [MarcarLido()]))
 
 
 def make_everything_due(project: Project) -> None:
@@ -72,7 +70,9 @@ def faults(project: Project, rules: list[dict[str, object]]) -> None:
     """Set the simulator's faults; they are kept in its state, which outlives this world."""
     with open_world(project.settings, log=StandardLog()) as world:
         assert world.gateways.evolution_url is not None
-        answer = httpx.post(f"{world.gateways.evolution_url}/_sim/faults", json={"rules": rules}, trust_env=False)
+        answer = httpx.post(
+            f"{world.gateways.evolution_url}/_sim/faults", json={"rules": rules}, trust_env=False
+        )
         assert answer.status_code < 300, answer.text
 
 
@@ -121,14 +121,18 @@ def test_a_run_without_the_right_partition_is_refused_before_anything_is_sent(
     assert project.rows("SELECT id FROM messages") == []
 
 
-def test_a_bug_in_one_executor_stops_nothing_else_and_every_traceback_is_in_the_runs_log(project: Project) -> None:
+def test_a_bug_in_one_executor_stops_nothing_else_and_every_traceback_is_in_the_runs_log(
+    project: Project,
+) -> None:
     make_everything_due(project)
     ran = project.cycle(with_broken_executor)
     assert not ran.succeeded
     sent = project.rows("SELECT state FROM messages")
     assert sent, "the sends that had no bug went out"
     assert {row["state"] for row in sent} <= {"accepted", "delivered"}
-    failed = project.rows("SELECT traceback, reason FROM activities WHERE state = 'failed' AND cycle_id IS NOT NULL")
+    failed = project.rows(
+        "SELECT traceback, reason FROM activities WHERE state = 'failed' AND cycle_id IS NOT NULL"
+    )
     assert failed
     told = "\n".join(project.log(ran.run_id))
     assert told.count("making a turn failed in our own code") == len(failed)

@@ -107,7 +107,9 @@ def test_the_sensor_asks_once_per_slot_and_then_says_why_it_does_not(project: Pr
 
 def test_the_sensor_waits_in_words_while_a_cycle_runs(project: Project) -> None:
     job = project.defs().resolve_job_def(CYCLE_JOB)
-    run = project.instance.create_run_for_job(job, tags={POOL_TAG: "default"}, status=dg.DagsterRunStatus.STARTED)
+    run = project.instance.create_run_for_job(
+        job, tags={POOL_TAG: "default"}, status=dg.DagsterRunStatus.STARTED
+    )
     assert run.status is dg.DagsterRunStatus.STARTED
     result = evaluate(project)
     assert not result.run_requests

@@ -6,7 +6,7 @@ Trap guarded: a test that calls handlers in-process proves nothing about what a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,6 @@ class Sim:
     running: RunningSimulator
     clock: Clock
     http: httpx.Client
-    opened: list[httpx.Client] = field(default_factory=list)
 
     def evolution(self, method: str, path: str, body: Any = None, **options: Any) -> httpx.Response:
         return self.http.request(method, path, json=body, headers={"apikey": GLOBAL_KEY}, **options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import ANA, BIA, CAU, GLOBAL_KEY, START, Sim, Start, redeclared
+from .conftest import ANA, BIA, CAU, GLOBAL_KEY, START, STRANGER, Sim, Start, redeclared
 
 
 def stamped(sim: Sim, at: str, *, message: str = "m-1;conversation=c-1;turn=2") -> int:
@@ -168,6 +168,13 @@ def test_a_reset_returns_to_the_declarations(sim: Sim) -> None:
     assert sim.text("ana", BIA).json()["key"]["id"] == first
     assert sim.http.get("/_sim/faults").json()["rules"] == []
     assert sim.evolution("GET", "/instance/connectionState/eva").status_code == 404
+
+
+def test_phones_known_by_the_settings_stay_known_through_a_reset(start: Start) -> None:
+    sim = start(known_phones=frozenset({STRANGER}))
+    assert sim.text("ana", STRANGER).status_code == 201
+    sim.http.post("/_sim/reset")
+    assert sim.text("ana", STRANGER).status_code == 201
 
 
 def test_a_reset_may_forget_the_instances_too(sim: Sim) -> None:
