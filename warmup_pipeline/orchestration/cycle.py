@@ -21,6 +21,7 @@ from warmup_pipeline.orchestration.metadata import (
 from warmup_pipeline.orchestration.names import (
     CYCLE_GRAPH,
     CYCLE_GROUP,
+    EXACT_TAG,
     OWNERS,
     PARTITION_TAG,
     POOL_TAG,
@@ -60,6 +61,7 @@ def _begin(context: dg.OpExecutionContext, world: World) -> Cycle:
         root_run_id=root_run_id(context.run),
         asked_tick=datetime.fromisoformat(asked_tick) if asked_tick else None,
         asked_day=date.fromisoformat(asked_day),
+        exact=EXACT_TAG in tags,
     )
     put_right = {name: count for name, count in reconciled.numbers().items() if count}
     if put_right:

@@ -26,6 +26,7 @@ from warmup_pipeline.domain.values import ClockKind
 from warmup_pipeline.orchestration.names import (
     CODE_MODULE,
     CYCLE_JOB,
+    EXACT_TAG,
     PARTITION_TAG,
     POLICY_TAG,
     POOL_TAG,
@@ -93,6 +94,8 @@ def run_cycle(
         PARTITION_TAG: local_day(tick, policy.zone).isoformat(),
     }
     definition = job or _cycle_job()
+    if at is not None and not stepped:
+        tags[EXACT_TAG] = "true"
     run = instance.create_run_for_job(
         definition, tags=tags, run_config=_QUIET_CONSOLE, remote_job_origin=_ORIGIN
     )

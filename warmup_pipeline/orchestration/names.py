@@ -12,6 +12,7 @@ CYCLE_GROUP: Final = "warmup"
 RESOURCE: Final = "warmup"
 
 TICK_TAG: Final = "warmup/tick"
+EXACT_TAG: Final = "warmup/exact"
 POOL_TAG: Final = "warmup/pool"
 POLICY_TAG: Final = "warmup/policy"
 PARTITION_TAG: Final = "dagster/partition"

@@ -18,6 +18,7 @@ from typing import Any, Final
 from warmup_pipeline.domain.circuit import CLOSED
 from warmup_pipeline.domain.values import (
     CONFIRMED_STATES,
+    LISTENER_ROLE,
     MESSAGE_SCALE,
     OBSERVED_STATUSES,
     ConnectionState,
@@ -143,7 +144,11 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
         ExceptionGroup: our own code raised for some chips; the others were dealt with.
     """
     with world.store.read() as tx:
-        observed = chips.of_pool(tx, cycle.pool, statuses=OBSERVED_STATUSES)
+        observed = [
+            chip
+            for chip in chips.of_pool(tx, cycle.pool, statuses=OBSERVED_STATUSES)
+            if chip.role != LISTENER_ROLE
+        ]
         known = connections.of_pool(tx, cycle.pool)
         waiting = messages.unconfirmed(tx, cycle.pool, since=cycle.tick - ASK_ABOUT_FOR)
     unconfirmed = {key: list(group) for key, group in groupby(waiting, key=lambda m: m.sender_chip_id)}

@@ -42,6 +42,7 @@ def begin_cycle(
     root_run_id: str | None,
     asked_tick: datetime | None = None,
     asked_day: date | None = None,
+    exact: bool = False,
 ) -> tuple[Cycle, Reconciled]:
     """Begin a cycle of a pool, or return the one that this run (or its parent) began already.
 
@@ -51,6 +52,7 @@ def begin_cycle(
         root_run_id: the Dagster run's root id; ``None`` outside Dagster.
         asked_tick: the slot asked for, on the system clock. One that is over becomes now. A stepped
             clock gives its own tick and ignores this.
+        exact: ``asked_tick`` is a logical time asked for by hand, past or not (``warmup cycle --at``).
         asked_day: the local day the run was started for; another one is refused before anything is sent.
 
     Raises:
@@ -73,7 +75,7 @@ def begin_cycle(
         stepped = clock.clock is ClockKind.STEPPED and clock.next_tick is not None
         if stepped:
             tick = clock.now(now)
-        elif asked_tick is None or asked_tick + LEASE <= now:
+        elif asked_tick is None or (not exact and asked_tick + LEASE <= now):
             tick = now.replace(microsecond=0)
         else:
             tick = asked_tick
@@ -84,7 +86,7 @@ def begin_cycle(
                 f"start it for the partition {day}"
             )
         _refuse_overlap(world, pool, tick, tx, now)
-        lease_until = now + LEASE if stepped else max(tick, now - LEASE) + LEASE
+        lease_until = now + LEASE if stepped or exact else max(tick, now - LEASE) + LEASE
         cycle = Cycle(
             id=derived_id("cycle", pool, tick.isoformat()),
             pool=pool,

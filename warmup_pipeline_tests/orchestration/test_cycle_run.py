@@ -49,10 +49,9 @@ class BrokenConversaPar:
         self, library: Library, dialogue_id: str, *, seed: str
     ) -> tuple[Content, MessageKind, str | None]:
         if int(seed[0], 16) % 2 == 0:
-            try:
-                raise KeyError("the dialogue's cause, to 5511900000121")
-            except KeyError as cause:
-                raise RuntimeError("the executor's own bug") from cause
+            raise RuntimeError("the executor's own bug") from KeyError(
+                "the dialogue's cause, to 5511900000121"
+            )
         return library.content(dialogue_id, 1, seed=seed)
 
 

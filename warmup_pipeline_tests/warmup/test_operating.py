@@ -14,7 +14,7 @@ import pytest
 
 from warmup_pipeline.domain.circuit import Circuit
 from warmup_pipeline.domain.values import ChipStatus, CircuitState, Phase, Provider
-from warmup_pipeline.store import activities, chips, operators, schema, pools
+from warmup_pipeline.store import activities, chips, operators, pools, schema
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import operating
