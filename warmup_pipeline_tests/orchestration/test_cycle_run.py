@@ -182,7 +182,7 @@ def test_no_secret_and_no_full_phone_number_is_anywhere_but_where_it_belongs(pro
     for table in tables:
         if table == "chips":
             continue
-        text = str(project.rows(f"SELECT * FROM {table}")).encode()  # noqa: S608
+        text = str(project.rows(f"SELECT * FROM {table}")).encode()
         assert not any(phone in text for phone in phones), table
         assert not any(secret in text for secret in secrets), table
 

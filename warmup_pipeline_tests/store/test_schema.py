@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from warmup_pipeline.store import chips, migrate, pools
 from warmup_pipeline.store.bulk import insert_rows, update_rows
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Store, StoreUrlError, parse_url
+from warmup_pipeline.store.schema import chips as chips_table
 from warmup_pipeline.store.schema import conversations, cycles, metadata
 from warmup_pipeline_tests.support import MORNING, chip_row, run_sql
 
@@ -149,7 +150,7 @@ def test_many_rows_are_changed_each_to_its_own_values_in_few_statements(store: S
             {"id": row["id"], "label": f"new {row['last4']}", "cooldown_until": MORNING if n % 2 else None}
             for n, row in enumerate(rows)
         ]
-        update_rows(tx, chips.chips, changes)
+        update_rows(tx, chips_table, changes)
     sa.event.remove(store.engine, "before_cursor_execute", note)
     assert sum("UPDATE" in statement for statement in seen) == -(-count // ROWS_PER_STATEMENT)
     with store.read() as tx:

@@ -1,0 +1,244 @@
+"""The traps: a failure that is swallowed, counted wrongly, or sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from warmup_pipeline.domain.values import CONVERSA_PAR, ENVIAR_MIDIA, MARCAR_LIDO, Phase, Provider
+from warmup_pipeline.store.engine import Store
+from warmup_pipeline.warmup import claim, connections, lifecycle, operating, pair, plan, send, validate
+from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of, run_sql
+
+
+@pytest.fixture
+def lab(store: Store) -> Iterator[Lab]:
+    """Two chips that know each other, on both databases."""
+    with open_lab(store) as opened:
+        opened.add([chip_row(1, ddd=11), chip_row(2, ddd=11)])
+        opened.cycle()
+        yield opened
+
+
+def fault(lab: Lab, **rule: Any) -> None:
+    rules = [{"match": {"route": "any-send"}} | rule] if rule else []
+    answer = httpx.post(f"{lab.base_url}/_sim/faults", json={"rules": rules}, trust_env=False)
+    assert answer.status_code < 300, answer.text
+
+
+def seen_by_the_gateway(lab: Lab) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = httpx.get(f"{lab.base_url}/_sim/messages", trust_env=False).json()[
+        "messages"
+    ]
+    return found
+
+
+def one_opening(lab: Lab, kind: str = CONVERSA_PAR) -> dict[str, Any]:
+    """Run a cycle in which chip 1 has one opening due; returns the message's row."""
+    due_openings(lab, [chip_row(1)["id"]], kind=kind)
+    lab.cycle()
+    (message,) = rows_of(lab.store, "SELECT * FROM messages")
+    return message
+
+
+CASES = [
+    ({"kind": "status", "code": 500}, "failed", "transient", 0),
+    ({"kind": "status", "code": 503}, "failed", "transient", 5),
+    ({"kind": "status", "code": 400}, "failed", "permanent", 15),
+    ({"kind": "status", "code": 403}, "failed", "permanent", 60),
+    ({"kind": "status", "code": 429, "retry_after": 600}, "failed", "rate_limited", 10),
+    ({"kind": "status", "body": "restriction"}, "failed", "restriction", 24 * 60),
+    ({"kind": "status", "body": "not_on_whatsapp"}, "failed", "recipient", 0),
+    ({"kind": "status", "body": "connection_closed_500_string"}, "failed", "disconnected", 0),
+    ({"kind": "status", "body": "connection_closed_400_array"}, "failed", "disconnected", 0),
+    ({"kind": "status", "body": "connection_closed_500_array"}, "failed", "disconnected", 0),
+    ({"kind": "reset_after"}, "unknown", "unknown", 0),
+    ({"kind": "malformed_json"}, "unknown", "unknown", 0),
+]
+
+
+@pytest.mark.parametrize(("rule", "state", "failure", "minutes"), CASES)
+def test_each_failure_has_its_class_its_rest_and_its_traceback(
+    lab: Lab, rule: dict[str, Any], state: str, failure: str, minutes: int
+) -> None:
+    fault(lab, **rule)
+    at = lab.now
+    message = one_opening(lab)
+    assert (message["state"], message["failure_class"]) == (state, failure)
+    assert "Traceback (most recent call last)" in message["traceback"]
+    assert any(message["traceback"] in entry for entry in lab.log.failures), "the log has it as well"
+    (chip,) = rows_of(lab.store, f"SELECT cooldown_until FROM chips WHERE id = '{chip_row(1)['id']}'")
+    if minutes:
+        assert (
+            str((at + timedelta(minutes=minutes)).replace(tzinfo=None))[:16]
+            == str(chip["cooldown_until"])[:16]
+        )
+    else:
+        assert chip["cooldown_until"] is None
+    (activity,) = rows_of(lab.store, "SELECT state FROM activities WHERE conversation_id IS NOT NULL")
+    assert activity["state"] == state
+    (conversation,) = rows_of(lab.store, "SELECT state, reason FROM conversations")
+    assert conversation["state"] == ("opening" if state == "unknown" else "closed")
+
+
+def test_what_may_have_gone_is_never_sent_again(lab: Lab) -> None:
+    fault(lab, kind="reset_after", times=1)
+    one_opening(lab)
+    lab.cycles(12)
+    assert len(seen_by_the_gateway(lab)) == 1
+
+
+def test_three_failures_open_the_breaker_and_one_probe_closes_it(lab: Lab) -> None:
+    fault(lab, kind="status", code=500, times=3)
+    chip_id = chip_row(1)["id"]
+    for _ in range(3):
+        due_openings(lab, [chip_id])
+        lab.cycle()
+    (circuit,) = rows_of(lab.store, "SELECT state FROM circuits")
+    assert circuit["state"] == "open"
+    assert [row["kind"] for row in rows_of(lab.store, "SELECT kind FROM brake_signals")] == ["circuit_opened"]
+    due_openings(lab, [chip_id])
+    lab.cycle()
+    (circuit,) = rows_of(lab.store, "SELECT state FROM circuits")
+    assert circuit["state"] == "closed"
+
+
+def test_a_gateway_that_refuses_our_key_is_no_chips_fault(lab: Lab) -> None:
+    fault(lab, kind="status", body="unauthorized")
+    message = one_opening(lab)
+    assert message["failure_class"] == "gateway"
+    assert rows_of(lab.store, "SELECT * FROM circuits") == []
+    (metrics,) = rows_of(
+        lab.store, f"SELECT errors_24h FROM chip_metrics WHERE chip_id = '{chip_row(1)['id']}'"
+    )
+    assert metrics["errors_24h"] == 0
+
+
+def test_a_kill_switch_set_between_validation_and_sending_stops_the_send(lab: Lab) -> None:
+    due_openings(lab, [chip_row(1)["id"]])
+    cycle = lab.begin()
+    for step in (
+        connections.refresh_connections,
+        plan.plan_day,
+        claim.claim_due,
+        pair.pair_chips,
+        validate.validate_sends,
+    ):
+        step(lab.world, cycle)
+    operating.set_kill_switch(lab.world, scope="all", reason="stop", author="test")
+    report = send.send_messages(lab.world, cycle)
+    assert report.numbers["withdrawn_by_reason"] == {"kill_switch": 1}
+    assert seen_by_the_gateway(lab) == []
+    assert rows_of(lab.store, "SELECT * FROM messages") == []
+    assert rows_of(lab.store, "SELECT state FROM activities WHERE state = 'claimed'") == []
+
+
+def test_a_cycle_near_its_end_sends_nothing_and_puts_off_what_was_due(lab: Lab) -> None:
+    due_openings(lab, [chip_row(1)["id"]])
+    cycle = lab.begin()
+    for step in (
+        connections.refresh_connections,
+        plan.plan_day,
+        claim.claim_due,
+        pair.pair_chips,
+        validate.validate_sends,
+    ):
+        step(lab.world, cycle)
+    lab.move_to(lab.now + lifecycle.LEASE - timedelta(seconds=5))
+    report = send.send_messages(lab.world, cycle)
+    assert report.numbers["withdrawn_by_reason"] == {"cycle_out_of_time": 1}
+    assert seen_by_the_gateway(lab) == []
+
+
+def test_a_cycle_killed_while_sending_leaves_an_unknown_and_nothing_stuck(lab: Lab) -> None:
+    due_openings(lab, [chip_row(1)["id"]])
+    cycle = lab.begin()
+    for step in (
+        connections.refresh_connections,
+        plan.plan_day,
+        claim.claim_due,
+        pair.pair_chips,
+        validate.validate_sends,
+        send.send_messages,
+    ):
+        step(lab.world, cycle)
+    # As if the process had ended between the gateway's answer and our note of it.
+    run_sql(lab.store, "UPDATE messages SET state = 'sending', gateway_message_id = NULL")
+    run_sql(lab.store, "UPDATE activities SET state = 'claimed', reason = NULL WHERE state = 'executed'")
+    run_sql(lab.store, "UPDATE conversations SET state = 'opening', next_due_at = NULL")
+    lab.move_to(lab.now + timedelta(minutes=5))
+    lab.cycle()
+    (message,) = rows_of(lab.store, "SELECT state, failure_class FROM messages")
+    assert message == {"state": "unknown", "failure_class": "unknown"}
+    assert rows_of(lab.store, "SELECT state FROM activities WHERE state = 'claimed'") == []
+    (dead,) = rows_of(lab.store, "SELECT state FROM cycles WHERE state = 'failed'")
+    assert dead
+    lab.cycles(6)
+    assert len(seen_by_the_gateway(lab)) == 1
+
+
+@pytest.mark.parametrize("provider", [Provider.EVOLUTION, Provider.Z_API])
+def test_media_is_really_sent_as_media_and_what_was_received_is_marked_read(
+    sqlite_store: Store, provider: Provider
+) -> None:
+    with open_lab(sqlite_store) as lab:
+        lab.add([chip_row(n, ddd=11, phase=Phase.EXPANSAO, provider=provider) for n in (1, 2)])
+        lab.cycle()
+        message = one_opening(lab, ENVIAR_MIDIA)
+        assert message["state"] in ("accepted", "delivered")
+        assert message["kind"] in ("picture", "audio")
+        (at_gateway,) = seen_by_the_gateway(lab)
+        assert at_gateway["kind"] == message["kind"]
+        due_openings(lab, [chip_row(2)["id"]], kind=MARCAR_LIDO)
+        lab.cycle()
+        states = rows_of(
+            lab.store, f"SELECT state FROM activities WHERE type = '{MARCAR_LIDO}' AND state = 'executed'"
+        )
+        assert len(states) == 1
+        (marked,) = rows_of(lab.store, "SELECT marked_read_at FROM messages WHERE turn = 1")
+        assert marked["marked_read_at"] is not None
+
+
+def test_nothing_unread_is_its_own_final_state(lab: Lab) -> None:
+    due_openings(lab, [chip_row(2)["id"]], kind=MARCAR_LIDO)
+    lab.cycle()
+    (activity,) = rows_of(lab.store, "SELECT state, reason FROM activities WHERE state = 'nothing_to_do'")
+    assert activity["reason"] == "nothing_unread"
+
+
+def test_a_chip_that_comes_back_has_its_breaker_closed(lab: Lab) -> None:
+    chip_id = chip_row(1)["id"]
+    run_sql(
+        lab.store,
+        f"INSERT INTO circuits (chip_id, state, consecutive_failures, opened_at) "
+        f"VALUES ('{chip_id}', 'open', 3, '2026-03-02 11:00:00.000000')",
+    )
+    run_sql(lab.store, f"UPDATE chip_connections SET state = 'closed' WHERE chip_id = '{chip_id}'")
+    lab.cycle()
+    (circuit,) = rows_of(lab.store, "SELECT state FROM circuits")
+    assert circuit["state"] == "closed"
+    (one,) = rows_of(
+        lab.store, f"SELECT state, recovered_at FROM chip_connections WHERE chip_id = '{chip_id}'"
+    )
+    assert one["state"] == "open"
+    assert one["recovered_at"] is not None
+
+
+def test_a_cycle_refuses_to_begin_while_another_holds_the_pool(lab: Lab) -> None:
+    lab.begin(run="one")
+    lab.move_to(lab.now + timedelta(minutes=1))
+    with pytest.raises(lifecycle.CycleRefused, match="still holds pool"):
+        lab.begin(run="two")
+    again = lab.begin(run="one")
+    assert again.root_run_id == "one"
+    lab.world = replace(lab.world, now=lambda: lab.clock[0] + lifecycle.LEASE)
+    lab.move_to(lab.now + timedelta(minutes=5))
+    lab.begin(run="two")
+    assert [
+        row["state"] for row in rows_of(lab.store, "SELECT state FROM cycles WHERE root_run_id = 'one'")
+    ] == ["failed"]
