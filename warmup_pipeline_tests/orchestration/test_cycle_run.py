@@ -158,8 +158,46 @@ def test_a_gateways_refusal_is_data_with_its_traceback_in_the_log_and_in_the_row
     assert all("Traceback" in row["traceback"] for row in failed)
 
 
+EVERY_WAY: list[dict[str, object]] = [
+    {"kind": "status", "code": 403},
+    {"kind": "status", "code": 500},
+    {"kind": "status", "code": 503},
+    {"kind": "status", "code": 429, "retry_after": 1},
+    {"kind": "status", "body": "restriction"},
+    {"kind": "status", "body": "validation"},
+    {"kind": "status", "body": "not_on_whatsapp"},
+    {"kind": "status", "body": "connection_closed_500_string"},
+    {"kind": "status", "body": "instance_not_found"},
+    {"kind": "reset_before"},
+    {"kind": "reset_after"},
+    {"kind": "malformed_json"},
+    {"kind": "wrong_content_type"},
+    {"kind": "ok_with_error"},
+    {"kind": "huge_body"},
+]
+
+
+def test_with_sends_failing_in_every_way_each_failure_is_told_and_the_rest_goes_out(project: Project) -> None:
+    # Each way strikes a send in forty-five: together a third of them.
+    faults(project, [{"match": {"route": "any-send"}, "probability": 1 / 45} | way for way in EVERY_WAY])
+    make_everything_due(project)
+    texts = []
+    for _ in range(12):
+        ran = project.cycle()
+        assert ran.succeeded
+        texts += project.log(ran.run_id)
+        make_everything_due(project)
+    bad = project.rows("SELECT failure_class, traceback FROM messages WHERE state IN ('failed', 'unknown')")
+    good = project.rows("SELECT id FROM messages WHERE state NOT IN ('failed', 'unknown')")
+    assert bad
+    assert good
+    assert all(row["failure_class"] for row in bad)
+    told = "\n".join(texts)
+    assert all(row["traceback"] in told for row in bad)
+
+
 def test_no_secret_and_no_full_phone_number_is_anywhere_but_where_it_belongs(project: Project) -> None:
-    faults(project, [{"match": {"route": "any-send"}, "probability": 0.5, "kind": "status", "code": 403}])
+    faults(project, [{"match": {"route": "any-send"}, "probability": 0.2} | way for way in EVERY_WAY])
     make_everything_due(project)
     project.cycle(with_broken_executor)
     project.cycle()
