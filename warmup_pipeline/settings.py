@@ -172,10 +172,12 @@ class Settings:
         for value in (self.webhook_secret, self.alert_webhook_url):
             if value:
                 yield value
-        for url in (self.database_url, self.dagster_database_url):
-            password = make_url(url).password if url else None
-            if password:
-                yield str(password)
+        for text in (self.database_url, self.dagster_database_url):
+            url = make_url(text) if text else None
+            # A password that is also the user's or the database's name hides nothing, and masking that
+            # word everywhere would make every log unreadable.
+            if url is not None and url.password and url.password not in (url.username, url.database):
+                yield str(url.password)
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from warmup_pipeline.orchestration.cycle import Step, root_run_id
+from warmup_pipeline.orchestration.cycle import Step, own_cycle, root_run_id
 from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.metadata import definition_metadata, materialization_metadata
 from warmup_pipeline.orchestration.names import CYCLE_GROUP, OWNERS, RESOURCE
@@ -42,7 +42,7 @@ def _derived(name: str, step: Step, deps: list[str], description: str) -> dg.Ass
     def derived(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         mine: list[Cycle] = []
         with guarded(context.resources.warmup, context.log, mine) as world:
-            cycle = lifecycle.cycle_of_run(world, root_run_id(context.run))
+            cycle = own_cycle(context, world)
             mine.append(cycle)
             report = step(world, cycle)
             lifecycle.add_counts(world, cycle, {step.__name__: dict(report.numbers)})
@@ -74,6 +74,7 @@ def daily_summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
         if cycle is None:
             report = _again(world, [date.fromisoformat(key) for key in context.partition_keys])
         else:
+            cycle = own_cycle(context, world)
             mine.append(cycle)
             report = summarise_cycle(world, cycle)
             cycle = lifecycle.end_cycle(world, cycle)

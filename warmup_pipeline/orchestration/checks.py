@@ -8,7 +8,7 @@ from typing import Final
 
 import dagster as dg
 
-from warmup_pipeline.domain.health import Severity
+from warmup_pipeline.domain.health import Severity, Verdict
 from warmup_pipeline.orchestration.cycle import root_run_id
 from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.metadata import plain_metadata
@@ -25,6 +25,11 @@ _AFTER_SENDING: Final = frozenset({"every_send_was_approved"})
 """Checks on an asset made before the sends that are about the sends: they wait for them."""
 
 
+def _cannot_judge(spec: CheckSpec) -> Verdict:
+    """Return what a check that raised says of its cycle: what is not known is not well."""
+    return Verdict(spec.name, passed=False, severity=Severity.ERROR, summary="the check itself failed")
+
+
 def _asset_check(spec: CheckSpec) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey(spec.asset),
@@ -35,9 +40,14 @@ def _asset_check(spec: CheckSpec) -> dg.AssetChecksDefinition:
     )
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with guarded(context.resources.warmup, context.log, []) as world:
-            verdict = spec.judge(world)
             with world.store.read() as tx:
                 cycle = cycles.of_run(tx, root_run_id(context.run))
+            try:
+                verdict = spec.judge(world)
+            except Exception:
+                if cycle is not None:
+                    note_verdict(world, cycle.id, _cannot_judge(spec))
+                raise
             if cycle is not None:
                 note_verdict(world, cycle.id, verdict)
             metadata = plain_metadata(verdict.numbers)

@@ -24,10 +24,12 @@ from warmup_pipeline.orchestration.names import (
     EXACT_TAG,
     OWNERS,
     PARTITION_TAG,
+    POLICY_TAG,
     POOL_TAG,
     RESOURCE,
     TICK_TAG,
 )
+from warmup_pipeline.store import cycles
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.warmup import lifecycle
 from warmup_pipeline.warmup.claim import claim_due as claim_due_step
@@ -40,10 +42,34 @@ from warmup_pipeline.warmup.world import StepReport, World
 
 Step = Callable[[World, Cycle], StepReport]
 
+_LAST_ASSET: Final = dg.AssetKey("daily_summary")
+"""What ends a cycle; a run without it would leave the cycle unfinished."""
+
 
 def root_run_id(run: dg.DagsterRun) -> str:
     """Return the id that a run and its re-executions share."""
     return run.root_run_id or run.run_id
+
+
+def own_cycle(context: dg.OpExecutionContext | dg.AssetExecutionContext, world: World) -> Cycle:
+    """Return the cycle that this run belongs to.
+
+    In a run executed again, the first step that asks takes the cycle up; later ones do not, so that a
+    cycle that fails again stays failed though steps beside the failed one go on.
+
+    Raises:
+        CycleRefused: it has none, or may not be run again.
+    """
+    access = context.resources.warmup
+    again = context.run.parent_run_id is not None and not access.taken_up
+    access.taken_up = True
+    find = lifecycle.take_up_cycle if again else lifecycle.cycle_of_run
+    return find(world, root_run_id(context.run))
+
+
+def _has_cycle(context: dg.OpExecutionContext, world: World) -> bool:
+    with world.store.read() as tx:
+        return cycles.of_run(tx, root_run_id(context.run)) is not None
 
 
 def _begin(context: dg.OpExecutionContext, world: World) -> Cycle:
@@ -55,14 +81,33 @@ def _begin(context: dg.OpExecutionContext, world: World) -> Cycle:
             f"this run has no partition: start it for the local day, "
             f"{lifecycle.pool_day(world, tags.get(POOL_TAG, DEFAULT_POOL))}"
         )
+    selected = context.run.asset_selection
+    if selected and _LAST_ASSET not in selected:
+        raise lifecycle.CycleRefused(
+            "a cycle is whole: start it with all assets of the job warmup_cycle, not with some of them"
+        )
+    try:
+        tick = datetime.fromisoformat(asked_tick) if asked_tick else None
+        day = date.fromisoformat(asked_day)
+    except ValueError:
+        tick, day = None, None
+    if day is None or (tick is not None and tick.tzinfo is None):
+        raise lifecycle.CycleRefused(
+            f"write the tag {TICK_TAG} like 2026-02-20T11:00:00+00:00, with its zone, "
+            "and the partition like 2026-02-20"
+        )
     cycle, reconciled = lifecycle.begin_cycle(
         world,
         tags.get(POOL_TAG, DEFAULT_POOL),
         root_run_id=root_run_id(context.run),
-        asked_tick=datetime.fromisoformat(asked_tick) if asked_tick else None,
-        asked_day=date.fromisoformat(asked_day),
+        asked_tick=tick,
+        asked_day=day,
         exact=EXACT_TAG in tags,
     )
+    # A run started by hand is found under the same tags as the sensor's.
+    said = {TICK_TAG: cycle.tick.isoformat(), POOL_TAG: cycle.pool, POLICY_TAG: cycle.policy}
+    if any(tags.get(name) != value for name, value in said.items()):
+        context.instance.add_run_tags(context.run_id, said)
     put_right = {name: count for name, count in reconciled.numbers().items() if count}
     if put_right:
         world.log.warning(f"Earlier cycles left something behind, now put right: {put_right}")
@@ -79,7 +124,8 @@ def run_step(
     """Run one step of the cycle that this run belongs to, and attach its numbers to the op's output."""
     mine: list[Cycle] = []
     with guarded(context.resources.warmup, context.log, mine) as world:
-        cycle = _begin(context, world) if begins else lifecycle.cycle_of_run(world, root_run_id(context.run))
+        begins = begins and not _has_cycle(context, world)
+        cycle = _begin(context, world) if begins else own_cycle(context, world)
         mine.append(cycle)
         report = step(world, cycle)
         lifecycle.add_counts(world, cycle, {step.__name__: dict(report.numbers)})

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import dagster as dg
 
+from warmup_pipeline.domain.privacy import Redactor
 from warmup_pipeline.orchestration.resources import WarmupAccess
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.migrate import StoreError
@@ -80,7 +81,8 @@ def guarded(access: WarmupAccess, log: _Log, cycle: list[Cycle]) -> Iterator[Wor
     try:
         world = access.world(RunLog(log))
     except (StoreError, ValueError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
+        # No world yet, so no redactor that knows the secrets: these errors never hold one, and a number goes.
+        raise dg.Failure(description=Redactor().text(str(error)), allow_retries=False) from None
     try:
         yield world
     except dg.Failure:

@@ -45,6 +45,8 @@ class WarmupAccess:
         self._stack = ExitStack()
         self._world: World | None = None
         self.now = now
+        self.taken_up = False
+        """A step of this run has asked for its cycle: see ``cycle.own_cycle``."""
 
     def world(self, log: StepLog) -> World:
         """Return the world, opened on first use, with the log of the step that asks."""

@@ -113,6 +113,15 @@ def end(
     )
 
 
+def reopen(tx: Transaction, cycle_id: str, *, lease_until: datetime) -> None:
+    """Let a cycle that failed run on: a step of it is run again."""
+    tx.connection.execute(
+        sa.update(cycles)
+        .where(cycles.c.id == cycle_id)
+        .values(state="running", lease_until=lease_until, ended_at=None, duration_s=None)
+    )
+
+
 def abandon(tx: Transaction, cycle_ids: Sequence[str], *, ended_at: datetime) -> None:
     """End cycles whose process is gone as ``failed``; how long they ran is not known."""
     if cycle_ids:

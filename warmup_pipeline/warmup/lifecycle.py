@@ -1,7 +1,8 @@
 """Beginning and ending a cycle.
 
 Holds: :func:`begin_cycle` (the only way a cycle comes into being), :func:`cycle_of_run` (what every
-step after the first asks for), :func:`end_cycle`, :func:`fail_cycle`. Do not add: what a step does.
+step after the first asks for), :func:`take_up_cycle` (what a run executed again asks for),
+:func:`end_cycle`, :func:`fail_cycle`. Do not add: what a step does.
 """
 
 from __future__ import annotations
@@ -143,6 +144,35 @@ def cycle_of_run(world: World, root_run_id: str) -> Cycle:
             "this run has no cycle: its first step, refresh_connections, did not begin one; start a new run"
         )
     return cycle
+
+
+def take_up_cycle(world: World, root_run_id: str) -> Cycle:
+    """Return the cycle of a run that is executed again, with a new lease if a step of it had failed.
+
+    Its steps look at the pool as of its tick, so they may only run while no later cycle has gone on:
+    they would undo what that one derived, and two cycles would act on the pool at once. On the system
+    clock a cycle whose tick is long over gets no time to send: what its rules allowed then may be
+    forbidden now. Its derivations can still run.
+
+    Raises:
+        CycleRefused: the run has no cycle, or a later one has begun.
+    """
+    cycle = cycle_of_run(world, root_run_id)
+    now = world.now()
+    with world.store.write() as tx:
+        tx.lock_pool(cycle.pool)
+        stepped = pools.get(tx, cycle.pool).clock is ClockKind.STEPPED
+        newest = cycles.latest(tx, cycle.pool)[0]
+        if newest.id != cycle.id:
+            zone = world.policy.zone
+            raise CycleRefused(
+                f"pool {cycle.pool!r} has gone on to the cycle of {newest.tick.astimezone(zone):%Y-%m-%d %H:%M}: "
+                f"that of {cycle.tick.astimezone(zone):%Y-%m-%d %H:%M} is not run again; start a new run"
+            )
+        if newest.state == "failed":
+            fresh = stepped or now < cycle.tick + 2 * INTERVAL
+            cycles.reopen(tx, cycle.id, lease_until=now + LEASE if fresh else now)
+        return cycles.get(tx, cycle.id) or cycle
 
 
 def add_counts(world: World, cycle: Cycle, counts: Mapping[str, Any]) -> None:

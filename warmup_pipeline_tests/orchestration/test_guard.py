@@ -1,0 +1,150 @@
+"""The traps: an exception group whose members Dagster drops, a cause that is lost, a token in a traceback."""
+
+from collections.abc import Callable
+
+import dagster as dg
+import pytest
+
+from warmup_pipeline.assembly import open_world
+from warmup_pipeline.orchestration.guard import guarded
+from warmup_pipeline.orchestration.names import RESOURCE
+from warmup_pipeline.orchestration.resources import WarmupAccess, warmup_resource
+from warmup_pipeline.settings import Settings, SettingsError
+from warmup_pipeline.warmup.lifecycle import CycleRefused
+from warmup_pipeline.warmup.world import StandardLog, World
+from warmup_pipeline_tests.orchestration.conftest import Project
+
+
+def run_step(
+    project: Project, step: Callable[[World], None], *, settings: Callable[[], Settings] | None = None
+) -> str:
+    """Run one guarded step in Dagster and return everything that is stored of it."""
+
+    @dg.op(required_resource_keys={RESOURCE})
+    def guarded_step(context: dg.OpExecutionContext) -> None:
+        with guarded(context.resources.warmup, context.log, []) as world:
+            step(world)
+
+    @dg.job(
+        resource_defs={
+            RESOURCE: warmup_resource(lambda: WarmupAccess(settings or (lambda: project.settings)))
+        }
+    )
+    def one_step() -> None:
+        guarded_step()
+
+    result = one_step.execute_in_process(instance=project.instance, raise_on_error=False)
+    assert not result.success
+    return "\n".join(project.log(result.run_id))
+
+
+def a_token(project: Project) -> str:
+    with open_world(project.settings, log=StandardLog()) as world:
+        return next(iter(world.gateways.zapi_tokens.values()))
+
+
+def chain(depth: int) -> None:
+    """Raise an exception with ``depth`` causes behind it."""
+    if depth == 0:
+        raise KeyError("cause number 0")
+    try:
+        chain(depth - 1)
+    except Exception as error:
+        raise RuntimeError(f"cause number {depth}") from error
+
+
+def test_a_whole_cause_chain_is_stored_however_long(project: Project) -> None:
+    def step(_: World) -> None:
+        chain(9)
+
+    told = run_step(project, step)
+    assert all(f"cause number {n}" in told for n in range(10))
+    assert "in chain" in told, "frames, not only messages"
+
+
+def test_every_member_of_an_exception_group_is_stored_with_its_own_traceback(project: Project) -> None:
+    def first() -> None:
+        raise ValueError("the first bug")
+
+    def second() -> None:
+        raise LookupError("the second bug")
+
+    def step(_: World) -> None:
+        members = []
+        for bug in (first, second):
+            try:
+                bug()
+            except Exception as error:  # noqa: BLE001 (a group is made of them)
+                members.append(error)
+        raise ExceptionGroup("two bugs", members)
+
+    told = run_step(project, step)
+    assert "two bugs" in told
+    for words in ("ValueError: the first bug", "in first", "LookupError: the second bug", "in second"):
+        assert words in told
+
+
+def test_of_a_group_too_large_to_note_the_number_left_out_is_said(project: Project) -> None:
+    def step(_: World) -> None:
+        raise ExceptionGroup("many", [ValueError(f"bug {n}") for n in range(14)])
+
+    assert "and 4 more" in run_step(project, step)
+
+
+def test_what_had_to_be_redacted_is_stored_whole_but_for_the_secret_and_the_number(project: Project) -> None:
+    token = a_token(project)
+
+    def inner() -> None:
+        raise ConnectionError(
+            f"POST https://api.z-api.io/instances/X/token/{token}/send-text to 5511900000121"
+        )
+
+    def step(_: World) -> None:
+        try:
+            inner()
+        except ConnectionError as error:
+            raise RuntimeError(f"could not reach {token}") from error
+
+    told = run_step(project, step)
+    assert token not in told
+    assert "5511900000121" not in told
+    for words in ("ConnectionError: POST", "in inner", "RuntimeError: could not reach ***", "direct cause"):
+        assert words in told
+
+
+def test_a_refused_cycle_is_one_line_without_a_traceback_of_ours(project: Project) -> None:
+    def step(_: World) -> None:
+        raise CycleRefused("start it for the partition 2026-02-20")
+
+    told = run_step(project, step)
+    assert "start it for the partition 2026-02-20" in told
+    assert "CycleRefused" not in told
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        SettingsError("EVOLUTION_API_KEY is not set"),
+        ValueError("policy mine.yaml: window.start_hour: must be below end_hour"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_fails_the_step_in_one_line(
+    project: Project, wrong: ValueError
+) -> None:
+    def refuse() -> Settings:
+        raise wrong
+
+    told = run_step(project, lambda _: None, settings=refuse)
+    assert str(wrong) in told
+
+
+def test_a_failed_step_marks_its_cycle_as_failed_and_frees_the_pool(project: Project) -> None:
+    def break_derivation(world: World) -> World:
+        with world.store.write() as tx:
+            tx.connection.exec_driver_sql("DROP TABLE trust_scores")
+        return world
+
+    ran = project.cycle(break_derivation)
+    assert not ran.succeeded
+    assert "no such table: trust_scores" in "\n".join(project.log(ran.run_id))
+    assert [row["state"] for row in project.rows("SELECT state FROM cycles")] == ["failed"]
