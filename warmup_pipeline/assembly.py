@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-from sqlalchemy.exc import OperationalError
 
 from warmup_pipeline.domain.privacy import Redactor
 from warmup_pipeline.domain.values import ConnectionState, Provider
@@ -48,18 +47,12 @@ def open_store(settings: Settings) -> Iterator[Store]:
     """Open the pool's database, creating or upgrading its schema; close it at the end.
 
     Raises:
-        SettingsError: the database cannot be reached.
-        warmup_pipeline.store.migrate.StoreVersionError: its schema is newer than this program knows.
+        warmup_pipeline.store.trouble.StoreError: the database cannot be used, or its schema is newer than
+            this program knows.
     """
     store = Store(settings.database_url)
     try:
-        try:
-            migrate.upgrade(store)
-        except OperationalError as error:
-            reason = " ".join(str(error.orig).split())
-            raise SettingsError(
-                f"the pool's database {store.shown_url} cannot be opened ({reason}): check WARMUP_DATABASE_URL"
-            ) from None
+        migrate.upgrade(store)
         yield store
     finally:
         store.close()
@@ -79,7 +72,8 @@ def open_world(settings: Settings, *, log: StepLog, now: Callable[[], datetime] 
         now: the real time, UTC.
 
     Raises:
-        SettingsError: the database or an external simulator cannot be reached.
+        SettingsError: an external simulator cannot be reached.
+        warmup_pipeline.store.trouble.StoreError: the database cannot be used.
         ValueError: the policy or the library cannot be used; one line.
     """
     policy = load_policy(settings.policy)

@@ -19,6 +19,7 @@ from warmup_pipeline.cli.health import health
 from warmup_pipeline.cli.importing import import_command
 from warmup_pipeline.cli.policy import policy
 from warmup_pipeline.cli.session import OneLineGroup, Session
+from warmup_pipeline.cli.simulate import simulate
 
 __all__ = ["main"]
 
@@ -47,3 +48,4 @@ main.add_command(chips)
 main.add_command(health)
 main.add_command(gateway_sim)
 main.add_command(policy)
+main.add_command(simulate)

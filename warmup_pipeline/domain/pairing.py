@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from hashlib import blake2b
 from types import MappingProxyType
@@ -70,8 +70,8 @@ class Candidate:
     """
 
     chip_id: str
-    phone: str
-    """Normalised (``domain.phones.normalise``)."""
+    phone: str = field(repr=False)
+    """Normalised (``domain.phones.normalise``); never shown."""
     phase: Phase
     trust: int
     """Trust score, 0-100."""
@@ -126,7 +126,7 @@ class ScoreParts:
         return MappingProxyType({name: getattr(self, name) for name in _PART_NAMES})
 
 
-_PART_NAMES: Final = tuple(field.name for field in fields(ScoreParts))
+_PART_NAMES: Final = tuple(part.name for part in fields(ScoreParts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,3 +57,16 @@ def area_code(phone: str) -> str:
 def region(phone: str) -> str:
     """Return the region of a normalised phone, e.g. ``sp_capital``."""
     return REGION_OF[area_code(phone)]
+
+
+def same_line(one: str, other: str) -> bool:
+    """Whether two numbers, as digits, are one line: WhatsApp knows some Brazilian ones without the nine.
+
+    ``5585987654321`` and ``558587654321`` are one line; any other two numbers must be equal.
+    """
+    if one == other:
+        return True
+    if not all(number.startswith(BRAZIL) and len(number) in _LENGTHS for number in (one, other)):
+        return False
+    mobile = all(len(number) == min(_LENGTHS) or number[4] == "9" for number in (one, other))
+    return mobile and area_code(one) == area_code(other) and one[-8:] == other[-8:]

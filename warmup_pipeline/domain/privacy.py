@@ -9,10 +9,12 @@ config, traceback or error row; phones show as ``…8618``.
 
 from __future__ import annotations
 
+import json
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
+from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 _SHORTEST_SECRET: Final = 4
@@ -22,12 +24,15 @@ _SHORTEST_SECRET: Final = 4
 _PHONE = re.compile(r"(?<![0-9A-Za-z.…-])\+?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{4}(?![0-9A-Za-z])")
 _JID = re.compile(r"\d{7,20}(?=(?::\d+)?@(?:s\.whatsapp\.net|c\.us|lid|g\.us))")
 _BARE_PHONE = re.compile(r"(?<!\d)\d{10,15}(?!\d)")
-_TOKEN_IN_PATH = re.compile(r"(/token/)[^/\s\"']+")
+_TOKEN_IN_PATH = re.compile(r"((?:/|%2F)token(?:/|%2F))(?:(?!%2F)[^/\s\"'\\])+", re.IGNORECASE)
+# A field and its value, also in JSON within JSON (quotes with backslashes before them), in the repr of raw
+# headers (b'...', a comma between), and in a query.
 _SECRET_FIELD = re.compile(
-    r"""(?ix) (["']?(?:apikey|api[-_]key|client[-_]token|authorization|x-warmup-secret|password|token)["']?
-        \s*[:=]\s*) (["']?) (?:bearer\s+)? [^\s"',;&)}\]]+ """,
+    r"""(?ix) ( (?:apikey|api[-_]key|client[-_]token|authorization|x-warmup-secret|password|token)
+        (?: \\*["']? \s*(?:[:=]|%3[AD])\s* | \\*["'] \s*,\s* (?=b?\\*["']) ) ) ((?:b?\\*["'])?)
+        (?:(?:bearer|basic|digest|token)\s+)? [^\s"',;&)}\]\\]+ """,
 )
-_QUERY_KEY = re.compile(r"([?&]key=)[^&\s\"']+")
+_QUERY_KEY = re.compile(r"((?:[?&]|%3F|%26)key(?:=|%3D))(?:(?!%26)[^&\s\"'\\])+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]+:)[^/\s@]+(?=@)")
 
 
@@ -35,6 +40,22 @@ def mask_phone(phone: str) -> str:
     """Return a phone as it may be shown: an ellipsis and its last four digits."""
     digits = re.sub(r"\D", "", phone)
     return f"…{digits[-4:]}"
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret as it stands in texts: as it is, in URLs, in JSON, in a repr, and JSON within JSON."""
+    quoted = json.dumps(secret)[1:-1]
+    plain = json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield from (secret, quoted, plain, json.dumps(quoted)[1:-1], repr(secret)[1:-1])
+    for encoded in (
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        quote(quote(secret, safe=""), safe=""),
+    ):
+        yield encoded
+        # Hex digits of either case are the same code.
+        yield re.sub(r"%[0-9A-F]{2}", lambda code: code.group(0).lower(), encoded)
 
 
 def _mask_match(match: re.Match[str]) -> str:
@@ -56,8 +77,13 @@ class Redactor:
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Add secret values, longest first so that one inside another leaves nothing behind."""
-        known = {*self._secrets, *(s for s in secrets if s and len(s) >= _SHORTEST_SECRET)}
+        """Add secret values, longest first so that one inside another leaves nothing behind.
+
+        Each is also known as it looks in a URL (percent-encoded, by either rule for blanks), in JSON and
+        in Python's repr.
+        """
+        plain = [s for s in secrets if s and len(s) >= _SHORTEST_SECRET]
+        known = {*self._secrets, *(form for s in plain for form in _forms(s))}
         self._secrets = tuple(sorted(known, key=lambda s: (-len(s), s)))
 
     def text(self, text: str) -> str:

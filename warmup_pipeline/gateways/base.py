@@ -7,13 +7,13 @@ gateway has. Do not add: HTTP, paths, bodies (``evolution``, ``zapi``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from warmup_pipeline.domain.failures import Evidence, classify
-from warmup_pipeline.domain.values import ConnectionState, FailureClass, MessageState, Provider
+from warmup_pipeline.domain.values import ConnectionState, FailureClass, MessageKind, MessageState, Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,45 @@ class Recovery:
     needs_person: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One message as a gateway lists it, at one of its two ends or in its queue.
+
+    Attributes:
+        message_id: WhatsApp's id; the same at both ends.
+        queue_id: the id in the gateway's own queue, ``None`` where it stands in none.
+        sent: the asked channel sent it (else it received it).
+        addresses: where the other end is reached, as the gateway says it: a number with
+            ``@s.whatsapp.net``, or a privacy id with ``@lid``. Holds full numbers: never shown.
+        kind: what it carries, ``None`` where the gateway does not say.
+        text: its text or caption, empty without one.
+        at: when the gateway says that it was sent, UTC; ``None`` where it does not say.
+        state: how far it got, where the gateway knows: of sent messages, by their receipts.
+    """
+
+    message_id: str
+    sent: bool
+    addresses: frozenset[str] = field(repr=False)
+    kind: MessageKind | None
+    text: str = field(repr=False)
+    at: datetime | None = None
+    state: MessageState = MessageState.ACCEPTED
+    queue_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a gateway lists.
+
+    Attributes:
+        messages: the messages.
+        complete: everything asked for is there: what is missing is not in the gateway's list.
+    """
+
+    messages: tuple[Listed, ...] = ()
+    complete: bool = True
+
+
 class GatewayError(Exception):
     """A gateway refused, failed, or did not answer in time.
 
@@ -161,7 +200,11 @@ class Gateway(Protocol):
 
     @property
     def polls_confirmations(self) -> bool:
-        """Whether :meth:`delivery_states` can be asked here (Evolution yes, Z-API no)."""
+        """Whether :meth:`messages_of` shows both ends' messages with their receipts.
+
+        Evolution's does, so every delivery can be confirmed by asking. Z-API tells them by webhook
+        only, and lists no more than its queue (:meth:`queue_of`).
+        """
         ...
 
     def server_of(self, channel: Channel) -> str:
@@ -184,8 +227,27 @@ class Gateway(Protocol):
         """Mark received messages as read; ``at`` is the logical time (told to a simulator only)."""
         ...
 
-    async def delivery_states(
-        self, channel: Channel, since: datetime, until: datetime
-    ) -> Mapping[str, MessageState]:
-        """Return the highest known state by message id of what the channel sent in [since, until]."""
+    async def messages_of(
+        self, channel: Channel, since: datetime, until: datetime, *, sent_only: bool
+    ) -> Listing:
+        """Return what a channel sent in [since, until] (and received, unless ``sent_only``).
+
+        Empty and not complete where the gateway lists no messages.
+        """
+        ...
+
+    async def queue_of(self, channel: Channel) -> Listing:
+        """Return what waits in the gateway's own queue; complete and empty where there is none."""
+        ...
+
+    async def drop_from_queue(self, channel: Channel, queue_id: str) -> None:
+        """Take a message out of the gateway's queue. One that is not there any more is no error."""
+        ...
+
+    async def privacy_id(self, channel: Channel, phone: str) -> str | None:
+        """Return the privacy id (``…@lid``) behind a number, ``None`` where the gateway knows none."""
+        ...
+
+    async def own_number(self, channel: Channel) -> str | None:
+        """Return the number that is logged in, as digits; ``None`` where the gateway does not say."""
         ...

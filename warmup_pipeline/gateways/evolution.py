@@ -12,20 +12,22 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from warmup_pipeline.domain.failures import Evidence, Scope, Stage
 from warmup_pipeline.domain.privacy import Redactor
-from warmup_pipeline.domain.values import MESSAGE_SCALE, ConnectionState, MessageState
+from warmup_pipeline.domain.values import MESSAGE_SCALE, ConnectionState, MessageKind, MessageState
 from warmup_pipeline.gateways.base import (
     Accepted,
     AudioNote,
     Channel,
     Content,
     GatewayError,
+    Listed,
+    Listing,
     Observation,
     Picture,
     Received,
@@ -49,6 +51,13 @@ _RECEIPTS: Final = {
     "PLAYED": MessageState.READ,
 }
 """Receipts by their place on the domain's scale (contract 3.1); ``ERROR`` is apart, others say nothing."""
+
+_KINDS: Final = {
+    "conversation": MessageKind.TEXT,
+    "extendedTextMessage": MessageKind.TEXT,
+    "imageMessage": MessageKind.PICTURE,
+    "audioMessage": MessageKind.AUDIO,
+}
 
 _PAGE: Final = 20
 """Messages per page: a picture's record holds its thumbnail byte by byte, about 40 KB."""
@@ -306,23 +315,23 @@ class Evolution(HttpGateway):
                 channel, asked, answer, "the answer does not say that it was done"
             ) from safe_cause(problem, self._redactor)
 
-    async def delivery_states(
-        self, channel: Channel, since: datetime, until: datetime
-    ) -> Mapping[str, MessageState]:
-        """Return the highest known state by message id of what the channel sent in [since, until].
+    async def messages_of(
+        self, channel: Channel, since: datetime, until: datetime, *, sent_only: bool
+    ) -> Listing:
+        """Return what the channel sent in [since, until] (and received, unless ``sent_only``).
 
         Both times must have a zone. The gateway keeps whole seconds, so the bounds are widened to
-        them, and filters by time only where both bounds are given.
+        them, and filters by time only where both bounds are given. Not complete after 50 pages.
         """
         first = since.astimezone(UTC).replace(microsecond=0)
         last = (until.astimezone(UTC) + timedelta(microseconds=999_999)).replace(microsecond=0)
-        where = {
-            "key": {"fromMe": True},
-            "messageTimestamp": {"gte": _stamp(first), "lte": _stamp(last)},
-        }
-        states: dict[str, MessageState] = {}
+        where: dict[str, Any] = {"messageTimestamp": {"gte": _stamp(first), "lte": _stamp(last)}}
+        if sent_only:
+            # Only true filters: asked for what was received, the gateway answers with both.
+            where["key"] = {"fromMe": True}
+        found: dict[tuple[str, bool], Listed] = {}
         for page in range(1, _MOST_PAGES + 1):
-            asked = "look up delivery states"
+            asked = "look up messages"
             answer = await self._answer(
                 channel,
                 asked,
@@ -342,11 +351,52 @@ class Evolution(HttpGateway):
                     problem, self._redactor
                 )
             for record in records:
-                if (read := _receipts(record)) is not None:
-                    states[read[0]] = read[1]
+                if (one := _listed(record)) is not None and (one.sent or not sent_only):
+                    found[one.message_id, one.sent] = one
             if page >= pages or not records:
-                break
-        return states
+                return Listing(tuple(found.values()))
+        return Listing(tuple(found.values()), complete=False)
+
+    async def queue_of(self, channel: Channel) -> Listing:
+        """Return an empty queue: this gateway hands a message to WhatsApp before it answers."""
+        del channel
+        return Listing()
+
+    async def drop_from_queue(self, channel: Channel, queue_id: str) -> None:
+        """Do nothing: there is no queue."""
+
+    async def privacy_id(self, channel: Channel, phone: str) -> str | None:
+        """Return the privacy id behind a number, where the server has learned it (2.3.0 and later)."""
+        asked = "look up a privacy id"
+        answer = await self._answer(channel, asked, "POST", "/chat/whatsappNumbers", {"numbers": [phone]})
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, list):
+            raise self._unreadable(
+                channel, asked, answer, "no list of numbers in the answer"
+            ) from safe_cause(problem, self._redactor)
+        for row in parsed:
+            lid = row.get("lid") if isinstance(row, dict) else None
+            if isinstance(lid, str) and lid and row.get("number") == phone:
+                return lid if lid.endswith("@lid") else f"{lid}@lid"
+        return None
+
+    async def own_number(self, channel: Channel) -> str | None:
+        """Return the number that is logged in; it stays known after a logout."""
+        asked = "ask which number is logged in"
+        # The one route on which the query may name the instance: it has none in its path.
+        answer = await self._answer(
+            channel, asked, "GET", f"/instance/fetchInstances?instanceName={quote(channel.instance, safe='')}"
+        )
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, list):
+            raise self._unreadable(
+                channel, asked, answer, "no list of instances in the answer"
+            ) from safe_cause(problem, self._redactor)
+        for row in parsed:
+            owner = row.get("ownerJid") if isinstance(row, dict) else None
+            if isinstance(owner, str) and row.get("name") == channel.instance:
+                return _NOT_DIGIT.sub("", owner.split("@", 1)[0].split(":", 1)[0]) or None
+        return None
 
     def _create_instance(self, channel: Channel) -> str:
         return self._redactor.text(
@@ -403,7 +453,7 @@ class Evolution(HttpGateway):
         }
         call = Call(
             method,
-            self._link.url(f"{route}/{quote(channel.instance, safe='')}"),
+            self._link.url(route if "?" in route else f"{route}/{quote(channel.instance, safe='')}"),
             headers,
             None if body is None else encode(body),
             max_bytes,
@@ -449,15 +499,51 @@ def _stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def _receipts(record: object) -> tuple[str, MessageState] | None:
+def _listed(record: object) -> Listed | None:
+    """Return one record of findMessages, ``None`` where it is none that can be told apart."""
     if not isinstance(record, dict):
         return None
-    key, updates = record.get("key"), record.get("MessageUpdate")
-    if not isinstance(key, dict) or key.get("fromMe") is not True or not isinstance(key.get("id"), str):
+    key, updates, message = record.get("key"), record.get("MessageUpdate"), record.get("message")
+    if not isinstance(key, dict) or not isinstance(key.get("id"), str):
         return None
+    sent = key.get("fromMe") is True
     statuses = [
         update["status"]
         for update in (updates if isinstance(updates, list) else [])
         if isinstance(update, dict) and isinstance(update.get("status"), str)
     ]
-    return key["id"], highest(statuses)
+    word = record.get("messageType")
+    addresses = (key.get(name) for name in ("remoteJid", "remoteJidAlt"))
+    return Listed(
+        message_id=key["id"],
+        sent=sent,
+        addresses=frozenset(address for address in addresses if isinstance(address, str) and address),
+        kind=_KINDS.get(word) if isinstance(word, str) else None,
+        text=_text_of(message, word),
+        at=_moment(record.get("messageTimestamp")),
+        # What a chip has received has arrived.
+        state=highest(statuses) if sent else MessageState.DELIVERED,
+    )
+
+
+def _moment(seconds: object) -> datetime | None:
+    """Return a record's time: whole seconds; by some releases a long in two halves."""
+    if isinstance(seconds, dict):
+        seconds = seconds.get("low")
+    if isinstance(seconds, bool) or not isinstance(seconds, int):
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _text_of(message: object, word: object) -> str:
+    if not isinstance(message, dict) or not isinstance(word, str):
+        return ""
+    content = message.get(word)
+    if isinstance(content, dict):
+        content = content.get("text") or content.get("caption")
+    if content is None and word == "extendedTextMessage":
+        content = message.get("conversation")
+    return content if isinstance(content, str) else ""

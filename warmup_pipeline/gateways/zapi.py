@@ -13,20 +13,22 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from warmup_pipeline.domain.failures import Evidence, Scope, Stage
 from warmup_pipeline.domain.privacy import Redactor
-from warmup_pipeline.domain.values import ConnectionState, MessageState
+from warmup_pipeline.domain.values import ConnectionState
 from warmup_pipeline.gateways.base import (
     Accepted,
     AudioNote,
     Channel,
     Content,
     GatewayError,
+    Listed,
+    Listing,
     Observation,
     Picture,
     Received,
@@ -38,6 +40,10 @@ from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.http import Answer, Call, HttpGateway, Link, encode, safe_cause
 
 _NO_CONTENT: Final = 204
+_QUEUE_PAGE: Final = 30
+"""The most the gateway gives at a time (contract 2.3)."""
+_MOST_QUEUE_PAGES: Final = 34
+"""A queue holds at most 1,000 messages."""
 
 _CLIENT_TOKEN: Final = re.compile(r"client-token|^\S+ not allowed\.?$", re.IGNORECASE)
 """The account's token is missing or wrong, or the account refuses our address: ``null not allowed``."""
@@ -185,12 +191,56 @@ class ZApi(HttpGateway):
                     channel, asked, answer, "the answer does not say that it was done"
                 ) from safe_cause(problem, self._redactor)
 
-    async def delivery_states(
-        self, channel: Channel, since: datetime, until: datetime
-    ) -> Mapping[str, MessageState]:
-        """Return nothing: there is no route to ask (contract 2.3)."""
-        del channel, since, until
-        return {}
+    async def messages_of(
+        self, channel: Channel, since: datetime, until: datetime, *, sent_only: bool
+    ) -> Listing:
+        """Return nothing, and not completely: there is no route to ask (contract 2.3)."""
+        del channel, since, until, sent_only
+        return Listing(complete=False)
+
+    async def queue_of(self, channel: Channel) -> Listing:
+        """Return what waits in the instance's queue: accepted, and not gone yet.
+
+        A queue that changes between two pages is not complete: what left it is not told apart from
+        what never was in it.
+        """
+        asked = "look at the queue"
+        found: dict[str, Listed] = {}
+        state: str | None = None
+        for page in range(_MOST_QUEUE_PAGES):
+            body: dict[str, Any] = {"pageSize": _QUEUE_PAGE}
+            if state is not None:
+                body["pagingState"] = state
+            answer = await self._answer(channel, asked, "POST", "/queue", body)
+            parsed, problem = answer.parsed()
+            rows = parsed.get("messages") if isinstance(parsed, dict) else None
+            if not isinstance(parsed, dict) or not isinstance(rows, list):
+                raise self._unreadable(channel, asked, answer, "no messages in the answer") from safe_cause(
+                    problem, self._redactor
+                )
+            for row in rows:
+                if (one := _queued(row)) is not None:
+                    found[one.message_id] = one
+            following = parsed.get("pagingState")
+            state = following if isinstance(following, str) and following else None
+            if not parsed.get("hasMore") or state is None:
+                return Listing(tuple(found.values()), complete=page == 0)
+        return Listing(tuple(found.values()), complete=False)
+
+    async def drop_from_queue(self, channel: Channel, queue_id: str) -> None:
+        """Take a message out of the queue. One that has just left it is no error here."""
+        asked = "remove a message from the queue"
+        await self._answer(channel, asked, "DELETE", f"/queue/{quote(queue_id, safe='')}")
+
+    async def privacy_id(self, channel: Channel, phone: str) -> str | None:
+        """Return nothing: what this gateway lists, it lists by the number that was written to."""
+        del channel, phone
+
+    async def own_number(self, channel: Channel) -> str | None:
+        """Return the number that is logged in."""
+        body = await self._call(channel, "ask which number is logged in", "GET", "/device")
+        phone = body.get("phone")
+        return (re.sub(r"[^0-9]", "", phone.split("@", 1)[0]) or None) if isinstance(phone, str) else None
 
     @staticmethod
     def _needs_person(words: str) -> str | None:
@@ -278,6 +328,25 @@ class ZApi(HttpGateway):
         else:
             remedy = self._needs_person(evidence.text) or ""
         return self._error(channel, asked, evidence, attempts=answer.attempts, remedy=remedy)
+
+
+def _queued(row: object) -> Listed | None:
+    """Return one row of the queue, ``None`` where it has no ids."""
+    if not isinstance(row, dict):
+        return None
+    message_id, queue_id, phone, text = (row.get(n) for n in ("MessageId", "ZaapId", "Phone", "Message"))
+    if not isinstance(queue_id, str) or not queue_id:
+        return None
+    digits = re.sub(r"[^0-9]", "", str(phone or "").split("@", 1)[0])
+    address = phone if isinstance(phone, str) and phone.endswith("@lid") else f"{digits}@s.whatsapp.net"
+    return Listed(
+        message_id=message_id if isinstance(message_id, str) and message_id else queue_id,
+        queue_id=queue_id,
+        sent=True,
+        addresses=frozenset({address}),
+        kind=None,
+        text=text if isinstance(text, str) else "",
+    )
 
 
 def _data_uri(mime: str, data: bytes) -> str:

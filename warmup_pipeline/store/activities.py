@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import OPEN_ACTIVITY_STATES, ActivityState, Phase, RowSource
 from warmup_pipeline.store.bulk import insert_new_rows, insert_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import activities, activity_types, chips, day_plans, deferrals
 
 
@@ -59,7 +60,7 @@ class Deferral:
 
 
 _columns = tuple(activities.c[name] for name in Activity.__dataclass_fields__)
-_open = sorted(OPEN_ACTIVITY_STATES)
+_is_open = sa.or_(*(activities.c.state == state for state in sorted(OPEN_ACTIVITY_STATES)))
 
 
 def _activity(row: sa.RowMapping) -> Activity:
@@ -89,6 +90,7 @@ def know_types(tx: Transaction, types: Mapping[str, tuple[bool, bool]]) -> None:
     )
 
 
+@remembered(day_plans)
 def plans_of(tx: Transaction, pool: str, day: date) -> dict[str, StoredPlan]:
     """Return the newest plan of each of the pool's chips for a day."""
     query = (
@@ -186,6 +188,7 @@ def claim(tx: Transaction, ids: Sequence[str], cycle_id: str) -> None:
     )
 
 
+@remembered(activities)
 def claimed_by(tx: Transaction, cycle_id: str) -> list[Activity]:
     """Return what a cycle holds, earliest due first."""
     query = (
@@ -227,7 +230,7 @@ def release(tx: Transaction, ids: Sequence[str]) -> None:
 
 def finish(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Move activities to final states: rows of id, state, reason, detail, final_at, cycle_id, traceback."""
-    update_rows(tx, activities, rows, where=activities.c.state.in_(_open))
+    update_rows(tx, activities, rows, where=_is_open)
 
 
 def defer(

@@ -17,25 +17,37 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
 from warmup_pipeline.domain.values import (
-    ACCEPTED_STATES,
-    CONVERSA_PAR,
     LIMIT_STATES,
     OPEN_ACTIVITY_STATES,
+    ActivityState,
     Decision,
     MessageState,
     Phase,
-    RowSource,
+)
+from warmup_pipeline.store.attempts import (
+    count_of,
+    failed,
+    is_history,
+    old_attempt,
+    old_failed,
+    old_succeeded,
+    succeeded,
 )
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.schema import (
     activities,
+    chip_metrics,
     chips,
+    cycles,
     messages,
+    opening_balances,
     phase_transitions,
     presend_validations,
+    warming_day,
 )
 
-_accepted = messages.c.state.in_(sorted(ACCEPTED_STATES))
+Attempts = tuple[int, int]
+"""(succeeded, failed)."""
 
 
 class seconds_of(GenericFunction[float]):  # noqa: N801 (a SQL function: named as it stands in SQL)
@@ -68,10 +80,6 @@ def _found(tx: Transaction, looked_at: sa.Select[Any], wrong: sa.Select[Any]) ->
     ids = list(tx.connection.execute(wrong).scalars())
     total = int(tx.connection.execute(looked_at).scalar_one())
     return Found(total, len(ids), tuple(sorted(set(ids))))
-
-
-def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
 
 
 def open_activities_by_type(tx: Transaction) -> list[tuple[str, str, int]]:
@@ -108,45 +116,79 @@ def unapproved_messages(tx: Transaction) -> Found:
     return _found(tx, sa.select(sa.func.count()).select_from(messages), wrong)
 
 
-def over_day_limit(tx: Transaction, limits: Mapping[Phase, int]) -> Found:
-    """Find chips that on some local day sent more than the limit of the highest phase they were in."""
-    limit = sa.func.max(sa.case(*[(messages.c.phase == p, n) for p, n in limits.items()], else_=0))
-    counted = messages.c.state.in_(sorted(LIMIT_STATES))
-    wrong = (
-        sa.select(messages.c.sender_chip_id)
-        .where(counted)
-        .group_by(messages.c.sender_chip_id, messages.c.sent_day)
-        .having(sa.func.count() > limit)
-    )
-    return _found(tx, sa.select(sa.func.count()).select_from(messages).where(counted), wrong)
+@dataclass(frozen=True, slots=True)
+class PhaseLimits:
+    """The limits that sends are judged by.
+
+    Attributes:
+        policy: the policy as cycles name it (``World.policy_name``).
+        of_policy: sends per hour and per day of that policy's phases.
+        caps: the same that no policy may exceed: what a send of a cycle under another policy, whose
+            numbers are not kept, is judged by. A stricter policy does not make the past a fault.
+    """
+
+    policy: str
+    of_policy: Mapping[Phase, tuple[int, int]]
+    caps: Mapping[Phase, tuple[int, int]]
+
+    def column(self, which: int) -> sa.ColumnElement[int]:
+        """Return each message's limit, 0 for the hour's, 1 for the day's, by its phase and its cycle's policy."""
+
+        def by_phase(limits: Mapping[Phase, tuple[int, int]]) -> sa.ColumnElement[int]:
+            return sa.case(*[(messages.c.phase == phase, n[which]) for phase, n in limits.items()], else_=0)
+
+        return sa.case((cycles.c.policy == self.policy, by_phase(self.of_policy)), else_=by_phase(self.caps))
 
 
-def over_hour_limit(tx: Transaction, limits: Mapping[Phase, int]) -> Found:
-    """Find chips that sent more than their phase's limit within some 60 minutes."""
-    counted = messages.c.state.in_(sorted(LIMIT_STATES))
-    wrong_ids: list[str] = []
-    for limit in sorted(set(limits.values())):
-        phases = [phase for phase, n in limits.items() if n == limit]
-        ranked = (
-            sa.select(
-                messages.c.sender_chip_id,
-                messages.c.phase,
-                seconds_of(messages.c.sent_at).label("sent"),
-                sa.func.lag(seconds_of(messages.c.sent_at), max(limit, 1))
-                .over(partition_by=messages.c.sender_chip_id, order_by=messages.c.sent_at)
-                .label("before"),
-            )
-            .where(counted)
-            .subquery()
+_in_limits = messages.c.state.in_(sorted(LIMIT_STATES))
+_HOUR_MS = 3_600_000
+
+
+def _over(
+    tx: Transaction, limit: sa.ColumnElement[int], nth: sa.ColumnElement[int], brought: sa.ColumnElement[int]
+) -> Found:
+    """Find sends that were, with what came before them, more than their limit."""
+    judged = (
+        sa.select(messages.c.sender_chip_id, limit.label("most"), nth.label("nth"), brought.label("brought"))
+        .join(cycles, cycles.c.id == messages.c.cycle_id)
+        .outerjoin(
+            opening_balances,
+            sa.and_(
+                opening_balances.c.chip_id == messages.c.sender_chip_id,
+                opening_balances.c.day == messages.c.sent_day,
+            ),
         )
-        # With a limit of nothing, any send is one too many. A second's part is lost on SQLite.
-        too_many = sa.true() if limit == 0 else ranked.c.sent - ranked.c.before < 3599.99
-        query = sa.select(ranked.c.sender_chip_id).where(ranked.c.phase.in_(phases), too_many)
-        wrong_ids += tx.connection.execute(query).scalars()
-    total = int(
-        tx.connection.execute(sa.select(sa.func.count()).select_from(messages).where(counted)).scalar_one()
+        .where(_in_limits)
+        .subquery()
     )
-    return Found(total, len(wrong_ids), tuple(sorted(set(wrong_ids))))
+    return _found(
+        tx,
+        sa.select(sa.func.count()).select_from(messages).where(_in_limits),
+        sa.select(judged.c.sender_chip_id).where(judged.c.nth + judged.c.brought > judged.c.most),
+    )
+
+
+def over_day_limit(tx: Transaction, limits: PhaseLimits) -> Found:
+    """Find sends beyond their phase's limit on their local day.
+
+    What an import says was sent on its day counts against that day (domain.md, "Importing").
+    """
+    nth = sa.func.row_number().over(
+        partition_by=(messages.c.sender_chip_id, messages.c.sent_day),
+        order_by=(messages.c.sent_at, messages.c.id),
+    )
+    return _over(tx, limits.column(1), nth, sa.func.coalesce(opening_balances.c.sent_on_day, 0))
+
+
+def over_hour_limit(tx: Transaction, limits: PhaseLimits) -> Found:
+    """Find sends beyond their phase's limit within (t - 60 min, t], t being their own send time."""
+    nth = sa.func.count().over(
+        partition_by=messages.c.sender_chip_id,
+        order_by=seconds_of(messages.c.sent_at) * 1000,
+        # 60 minutes ago exactly is out; 10 ms more, since a time in days loses a millisecond's part on SQLite.
+        range_=(10 - _HOUR_MS, 0),
+    )
+    return _over(tx, limits.column(0), nth, sa.literal(0))
 
 
 def duplicate_messages(tx: Transaction) -> Found:
@@ -175,33 +217,37 @@ def duplicate_messages(tx: Transaction) -> Found:
     return Found(found.looked_at, found.wrong + len(doubled), tuple(sorted({*found.chip_ids, *doubled})))
 
 
+def _is_empty(column: sa.ColumnElement[str | None]) -> sa.ColumnElement[bool]:
+    return sa.func.length(sa.func.coalesce(column, "")) == 0
+
+
 def failures_without_traceback(tx: Transaction) -> Found:
-    """Find failed or unknown messages, and failed activities that have no message, without a traceback."""
+    """Find failed or unknown messages, and such activities that have no message, without a traceback.
+
+    Two kinds of failure have no traceback, since none of our code raised: a message that failed after
+    it was accepted (the gateway said so later), and one whose process ended while it was being sent
+    (found by the next cycle). They must say what happened in words instead.
+    """
     bad_message = messages.c.state.in_([MessageState.FAILED, MessageState.UNKNOWN])
-    bare = sa.func.length(sa.func.coalesce(messages.c.traceback, "")) == 0
+    only_heard_of = sa.or_(messages.c.accepted_at.is_not(None), messages.c.http_attempts == 0)
+    bare = sa.and_(
+        _is_empty(messages.c.traceback), ~sa.and_(only_heard_of, ~_is_empty(messages.c.failure_text))
+    )
     of_messages = _found(
         tx,
         sa.select(sa.func.count()).select_from(messages).where(bad_message),
         sa.select(messages.c.sender_chip_id).where(bad_message, bare),
     )
-    failed = sa.and_(
-        activities.c.state == "failed",
-        activities.c.source == RowSource.WARMUP,
-        ~sa.exists().where(messages.c.activity_id == activities.c.id),
-    )
     # An imported activity that our own cycle executed is ours; one that came as failed is history.
-    failed_here = sa.and_(
-        activities.c.state == "failed",
-        activities.c.source == RowSource.IMPORT,
-        activities.c.cycle_id.is_not(None),
+    ours = sa.and_(
+        activities.c.state.in_([ActivityState.FAILED, ActivityState.UNKNOWN]),
+        ~is_history,
         ~sa.exists().where(messages.c.activity_id == activities.c.id),
     )
-    none = sa.func.length(sa.func.coalesce(activities.c.traceback, "")) == 0
-    ours = sa.or_(failed, failed_here)
     of_activities = _found(
         tx,
         sa.select(sa.func.count()).select_from(activities).where(ours),
-        sa.select(activities.c.chip_id).where(ours, none),
+        sa.select(activities.c.chip_id).where(ours, _is_empty(activities.c.traceback)),
     )
     return Found(
         of_messages.looked_at + of_activities.looked_at,
@@ -229,51 +275,60 @@ def recipients_outside_pool(tx: Transaction) -> Found:
     return _found(tx, sa.select(sa.func.count()).select_from(messages), wrong)
 
 
-def attempts(
+def attempts_by_pool(
     tx: Transaction, *, day: Mapping[str, date], since: Mapping[str, datetime]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return CONVERSA_PAR attempts as (succeeded, failed) of each pool's day, and since an instant.
+) -> dict[str, tuple[Attempts, Attempts]]:
+    """Return each pool's CONVERSA_PAR attempts as (succeeded, failed): of its day, and since an instant.
 
     Those since the instant include the history an import brought (domain.md, "Importing").
     """
-    failed = messages.c.state == MessageState.FAILED
-    today_total, lately_total = [0, 0], [0, 0]
+    found: dict[str, tuple[Attempts, Attempts]] = {}
     for pool, its_day in sorted(day.items()):
         today = messages.c.sent_day == its_day
         lately = messages.c.sent_at > since[pool]
         query = sa.select(
-            _count(sa.and_(today, _accepted)),
-            _count(sa.and_(today, failed)),
-            _count(sa.and_(lately, _accepted)),
-            _count(sa.and_(lately, failed)),
+            count_of(sa.and_(today, succeeded)),
+            count_of(sa.and_(today, failed)),
+            count_of(sa.and_(lately, succeeded)),
+            count_of(sa.and_(lately, failed)),
         ).where(messages.c.pool == pool, sa.or_(today, lately))
-        row = tx.connection.execute(query).one()
-        history = sa.select(
-            _count(activities.c.state == "executed"), _count(activities.c.state == "failed")
-        ).where(
+        row = [int(n) for n in tx.connection.execute(query).one()]
+        history = sa.select(count_of(old_succeeded), count_of(old_failed)).where(
             activities.c.pool == pool,
-            activities.c.source == RowSource.IMPORT,
-            activities.c.type == CONVERSA_PAR,
-            activities.c.cycle_id.is_(None),
+            old_attempt,
             sa.func.coalesce(activities.c.final_at, activities.c.due_at) > since[pool],
         )
-        old = tx.connection.execute(history).one()
-        today_total = [today_total[0] + int(row[0]), today_total[1] + int(row[1])]
-        lately_total = [
-            lately_total[0] + int(row[2]) + int(old[0]),
-            lately_total[1] + int(row[3]) + int(old[1]),
-        ]
-    return (today_total[0], today_total[1]), (lately_total[0], lately_total[1])
+        old = [int(n) for n in tx.connection.execute(history).one()]
+        found[pool] = (row[0], row[1]), (row[2] + old[0], row[3] + old[1])
+    return found
+
+
+def all_attempts(by_pool: Mapping[str, tuple[Attempts, Attempts]]) -> tuple[Attempts, Attempts]:
+    """Return the sum over all pools of :func:`attempts_by_pool`."""
+    today = [sum(n) for n in zip((0, 0), *(pair[0] for pair in by_pool.values()), strict=True)]
+    lately = [sum(n) for n in zip((0, 0), *(pair[1] for pair in by_pool.values()), strict=True)]
+    return (today[0], today[1]), (lately[0], lately[1])
+
+
+def attempts(
+    tx: Transaction, *, day: Mapping[str, date], since: Mapping[str, datetime]
+) -> tuple[Attempts, Attempts]:
+    """Return the attempts of all pools together; see :func:`attempts_by_pool`."""
+    return all_attempts(attempts_by_pool(tx, day=day, since=since))
 
 
 def openings_due(tx: Transaction, pool: str, day: date, at: datetime, types: Sequence[str]) -> int:
-    """Return how many openings of a pool's day fell due until an instant, cancelled ones left out."""
+    """Return how many openings of a pool's day fell due for our cycles until an instant.
+
+    Cancelled ones are left out, what the old system had ended already, and what a cycle holds now.
+    """
     query = sa.select(sa.func.count()).where(
         activities.c.pool == pool,
         activities.c.day == day,
         activities.c.planned_at <= at,
         activities.c.type.in_(types),
-        activities.c.state != "cancelled",
+        activities.c.state.not_in([ActivityState.CANCELLED, ActivityState.CLAIMED]),
+        ~is_history,
     )
     return int(tx.connection.execute(query).scalar_one())
 
@@ -301,14 +356,32 @@ def accepted_by_chip(tx: Transaction, pool: str) -> dict[str, int]:
     """Return how many messages of each chip a gateway has accepted, ever."""
     query = (
         sa.select(messages.c.sender_chip_id, sa.func.count())
-        .where(messages.c.pool == pool, _accepted)
+        .where(messages.c.pool == pool, succeeded)
         .group_by(messages.c.sender_chip_id)
     )
     return {row[0]: int(row[1]) for row in tx.connection.execute(query)}
 
 
-def computed_at(tx: Transaction, table: sa.Table, pool: str) -> tuple[datetime | None, int]:
-    """Return the oldest computation among a pool's rows of a derived table, and how many rows it has."""
-    query = sa.select(sa.func.min(table.c.computed_at), sa.func.count()).where(table.c.pool == pool)
-    row = tx.connection.execute(query).one()
-    return row[0], int(row[1])
+def _computed_at(tx: Transaction, table: sa.Table) -> dict[str, datetime]:
+    query = sa.select(table.c.pool, sa.func.min(table.c.computed_at)).group_by(table.c.pool)
+    return {row[0]: row[1] for row in tx.connection.execute(query)}
+
+
+def metrics_computed_at(tx: Transaction) -> dict[str, datetime]:
+    """Return each pool's oldest computation among the rows of ``chip_metrics``."""
+    return _computed_at(tx, chip_metrics)
+
+
+def warming_days_computed_at(tx: Transaction) -> dict[str, datetime]:
+    """Return each pool's oldest computation among the rows of ``warming_day``."""
+    return _computed_at(tx, warming_day)
+
+
+def last_finished_ticks(tx: Transaction) -> dict[str, datetime]:
+    """Return the tick of each pool's newest cycle that finished."""
+    query = (
+        sa.select(cycles.c.pool, sa.func.max(cycles.c.tick))
+        .where(cycles.c.state == "finished")
+        .group_by(cycles.c.pool)
+    )
+    return {row[0]: row[1] for row in tx.connection.execute(query)}

@@ -2,11 +2,16 @@
 
 Holds: :func:`insert_rows`, :func:`update_rows`, :func:`upsert_rows`. One statement carries up to
 ``ROWS_PER_STATEMENT`` rows, whatever the database: a query per chip is a bug here.
+
+PostgreSQL gets the rows of a statement as one list of values, which is one round trip. SQLite is in
+this process, where a round trip costs nothing and making the text of a long list costs more than the
+work itself: it gets one short statement, prepared once, with many sets of parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,31 +27,61 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield rows[start : start + ROWS_PER_STATEMENT]
 
 
+def _is_sqlite(tx: Transaction) -> bool:
+    return tx.connection.dialect.name == "sqlite"
+
+
 def insert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows that all have the same keys."""
     for chunk in _chunks(rows):
-        tx.connection.execute(sa.insert(table).values([dict(row) for row in chunk]))
+        if _is_sqlite(tx):
+            tx.connection.execute(_sqlite_insert(table), chunk)
+        else:
+            tx.connection.execute(sa.insert(table).values([dict(row) for row in chunk]))
 
 
 def insert_new_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows; one whose primary key or unique key exists already is left as it is."""
     for chunk in _chunks(rows):
-        statement = _insert(tx, table).values([dict(row) for row in chunk])
-        tx.connection.execute(statement.on_conflict_do_nothing())
+        if _is_sqlite(tx):
+            tx.connection.execute(_sqlite_insert(table).on_conflict_do_nothing(), chunk)
+        else:
+            statement = postgresql.insert(table).values([dict(row) for row in chunk])
+            tx.connection.execute(statement.on_conflict_do_nothing())
 
 
-def _insert(tx: Transaction, table: sa.Table) -> Any:
-    dialect = tx.connection.dialect.name
-    return (sqlite.insert if dialect == "sqlite" else postgresql.insert)(table)
+@lru_cache(maxsize=128)
+def _sqlite_insert(table: sa.Table) -> sqlite.Insert:
+    return sqlite.insert(table)
+
+
+@lru_cache(maxsize=128)
+def _sqlite_upsert(table: sa.Table, names: tuple[str, ...]) -> sqlite.Insert:
+    keys = [column.name for column in table.primary_key]
+    statement = sqlite.insert(table)
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def upsert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows, or replace what stands under the same primary key."""
     keys = [column.name for column in table.primary_key]
     for chunk in _chunks(rows):
-        statement = _insert(tx, table).values([dict(row) for row in chunk])
+        if _is_sqlite(tx):
+            tx.connection.execute(_sqlite_upsert(table, tuple(chunk[0])), chunk)
+            continue
+        statement = postgresql.insert(table).values([dict(row) for row in chunk])
         changed = {name: statement.excluded[name] for name in chunk[0] if name not in keys}
         tx.connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+@lru_cache(maxsize=256)
+def _sqlite_update(table: sa.Table, names: tuple[str, ...], key: str) -> sa.Update:
+    return (
+        sa.update(table)
+        .where(table.c[key] == sa.bindparam(f"new_{key}", type_=table.c[key].type))
+        .values({n: sa.bindparam(f"new_{n}", type_=table.c[n].type) for n in names if n != key})
+    )
 
 
 def update_rows(
@@ -68,6 +103,11 @@ def update_rows(
     """
     for chunk in _chunks(rows):
         names = list(chunk[0])
+        if _is_sqlite(tx):
+            prepared = _sqlite_update(table, tuple(names), key)
+            prepared = prepared if where is None else prepared.where(where)
+            tx.connection.execute(prepared, [{f"new_{n}": row[n] for n in names} for row in chunk])
+            continue
         # A bare NULL in VALUES has no type on PostgreSQL, so every value is bound with its column's type.
         new = (
             sa.values(*(sa.column(name, table.c[name].type) for name in names), name="new")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.store.bulk import insert_new_rows, insert_rows, update_rows, upsert_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import brake_signals, chips, circuits, opening_balances
 
 
@@ -66,24 +68,35 @@ class Chip:
 _columns = tuple(chips.c[name] for name in Chip.__dataclass_fields__)
 
 
+_ENUMS = {"provider": Provider, "status": ChipStatus, "phase": Phase}
+_typed = tuple((place, _ENUMS[column.name]) for place, column in enumerate(_columns) if column.name in _ENUMS)
+
+
 def _chip(row: sa.Row[Any]) -> Chip:
-    data = dict(row._mapping)  # noqa: SLF001 (the row's public mapping, named with an underscore by SQLAlchemy)
-    data |= {
-        "provider": Provider(data["provider"]),
-        "status": ChipStatus(data["status"]),
-        "phase": Phase(data["phase"]),
-    }
-    return Chip(**data)
+    values = list(row)
+    for place, kind in _typed:
+        values[place] = kind(values[place])
+    return Chip(*values)
 
 
+@remembered(chips)
 def of_pool(tx: Transaction, pool: str | None = None, *, statuses: Collection[ChipStatus] = ()) -> list[Chip]:
     """Return the chips of a pool (of every pool for ``None``), by id."""
-    query = sa.select(*_columns).order_by(chips.c.id)
-    if pool is not None:
-        query = query.where(chips.c.pool == pool)
-    if statuses:
-        query = query.where(chips.c.status.in_(sorted(statuses)))
-    return [_chip(row) for row in tx.connection.execute(query)]
+    if pool is None:
+        found = [_chip(row) for row in tx.connection.execute(_every())]
+    else:
+        found = [_chip(row) for row in tx.connection.execute(_in_pool(), {"in_pool": pool})]
+    return [chip for chip in found if chip.status in statuses] if statuses else found
+
+
+@cache
+def _every() -> sa.Select[Any]:
+    return sa.select(*_columns).order_by(chips.c.id)
+
+
+@cache
+def _in_pool() -> sa.Select[Any]:
+    return _every().where(chips.c.pool == sa.bindparam("in_pool"))
 
 
 def participants(pool: str) -> sa.Select[tuple[str]]:
@@ -135,6 +148,7 @@ def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     update_rows(tx, chips, rows)
 
 
+@remembered(opening_balances, chips)
 def balances(tx: Transaction, pool: str) -> dict[str, OpeningBalance]:
     """Return the opening balance of each chip that has one."""
     query = (
@@ -154,6 +168,7 @@ def balances(tx: Transaction, pool: str) -> dict[str, OpeningBalance]:
     return {row[0]: OpeningBalance(*row[1:]) for row in tx.connection.execute(query)}
 
 
+@remembered(circuits, chips)
 def breakers(tx: Transaction, pool: str) -> dict[str, Circuit]:
     """Return the breaker of each chip that is not simply closed."""
     query = (
@@ -201,18 +216,23 @@ def add_brake_signals(tx: Transaction, signals: Sequence[tuple[str, str, datetim
     insert_new_rows(tx, brake_signals, [{"chip_id": c, "kind": k, "at": at} for c, k, at in signals])
 
 
+@remembered(brake_signals, chips)
 def last_brake_signals(
     tx: Transaction, pool: str, *, since: datetime
 ) -> dict[str, list[tuple[str, datetime]]]:
     """Return each chip's last signal of each kind at or after ``since``."""
-    query = (
+    found: dict[str, list[tuple[str, datetime]]] = {}
+    for chip_id, kind, at in tx.connection.execute(_last_signals(), {"in_pool": pool, "since": since}):
+        found.setdefault(chip_id, []).append((kind, at))
+    return found
+
+
+@cache
+def _last_signals() -> sa.Select[Any]:
+    return (
         sa.select(brake_signals.c.chip_id, brake_signals.c.kind, sa.func.max(brake_signals.c.at))
         .join(chips, chips.c.id == brake_signals.c.chip_id)
-        .where(chips.c.pool == pool, brake_signals.c.at >= since)
+        .where(chips.c.pool == sa.bindparam("in_pool"), brake_signals.c.at >= sa.bindparam("since"))
         .group_by(brake_signals.c.chip_id, brake_signals.c.kind)
         .order_by(brake_signals.c.chip_id, brake_signals.c.kind)
     )
-    found: dict[str, list[tuple[str, datetime]]] = {}
-    for chip_id, kind, at in tx.connection.execute(query):
-        found.setdefault(chip_id, []).append((kind, at))
-    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import ConnectionState
 from warmup_pipeline.store.bulk import update_rows, upsert_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import chip_connections
 
 
@@ -44,17 +46,33 @@ class Connection:
 _columns = tuple(chip_connections.c[name] for name in Connection.__dataclass_fields__)
 
 
+@remembered(chip_connections)
 def of_pool(tx: Transaction, pool: str | None = None) -> dict[str, Connection]:
     """Return the connection of each observed chip of a pool (of every pool for ``None``)."""
-    query = sa.select(*_columns).order_by(chip_connections.c.chip_id)
-    if pool is not None:
-        query = query.where(chip_connections.c.pool == pool)
+    rows = (
+        tx.connection.execute(_every())
+        if pool is None
+        else tx.connection.execute(_in_pool(), {"in_pool": pool})
+    )
     found: dict[str, Connection] = {}
-    for row in tx.connection.execute(query).mappings():
-        data = dict(row)
-        data["state"] = ConnectionState(data["state"])
-        found[data["chip_id"]] = Connection(**data)
+    for row in rows:
+        values = list(row)
+        values[_STATE] = ConnectionState(values[_STATE])
+        found[row[0]] = Connection(*values)
     return found
+
+
+_STATE = [column.name for column in _columns].index("state")
+
+
+@cache
+def _every() -> sa.Select[Any]:
+    return sa.select(*_columns).order_by(chip_connections.c.chip_id)
+
+
+@cache
+def _in_pool() -> sa.Select[Any]:
+    return _every().where(chip_connections.c.pool == sa.bindparam("in_pool"))
 
 
 def store(tx: Transaction, rows: Sequence[Connection]) -> None:

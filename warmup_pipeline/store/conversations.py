@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import ConversationState, MessageKind
 from warmup_pipeline.store.bulk import insert_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import conversations, messages
 
 _NAMES_AT_ONCE: Final = 30_000
@@ -91,10 +93,20 @@ def _conversation(row: sa.RowMapping) -> Conversation:
     return Conversation(**data)
 
 
+@remembered(conversations)
 def unclosed(tx: Transaction, pool: str) -> list[Conversation]:
     """Return the pool's conversations that are opening or open, by id."""
-    query = sa.select(*_columns).where(conversations.c.pool == pool, _unclosed).order_by(conversations.c.id)
-    return [_conversation(row) for row in tx.connection.execute(query).mappings()]
+    found = tx.connection.execute(_unclosed_of_pool(), {"in_pool": pool})
+    return [_conversation(row) for row in found.mappings()]
+
+
+@cache
+def _unclosed_of_pool() -> sa.Select[Any]:
+    return (
+        sa.select(*_columns)
+        .where(conversations.c.pool == sa.bindparam("in_pool"), _unclosed)
+        .order_by(conversations.c.id)
+    )
 
 
 def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -187,6 +199,7 @@ def last_openings(tx: Transaction, pool: str, *, since: datetime) -> dict[str, d
     return {row[0]: row[1] for row in tx.connection.execute(query)}
 
 
+@remembered(conversations)
 def partners_on(tx: Transaction, pool: str, day: date) -> dict[str, set[str]]:
     """Return the distinct partners of each chip on a local day, counted from acceptance."""
     query = (

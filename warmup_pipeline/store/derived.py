@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from warmup_pipeline.domain.metrics import ChipMetrics
 from warmup_pipeline.domain.values import MessageKind, MessageState, TrustLevel
 from warmup_pipeline.store.bulk import insert_rows, upsert_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import (
     chip_metrics,
     messages,
@@ -45,16 +47,21 @@ metric_columns = tuple(
 """Columns of ``chip_metrics`` that stand one to one for fields of ``ChipMetrics``."""
 
 
+@remembered(chip_metrics)
 def metrics(tx: Transaction, pool: str) -> dict[str, ChipMetrics]:
     """Return the stored metrics of a pool's chips. Which kinds of media is kept as how many."""
-    query = sa.select(
-        chip_metrics.c.chip_id, chip_metrics.c.media_kinds, *(chip_metrics.c[name] for name in metric_columns)
-    ).where(chip_metrics.c.pool == pool)
     found = {}
-    for row in tx.connection.execute(query).mappings():
-        values = {name: row[name] for name in metric_columns}
-        found[row["chip_id"]] = ChipMetrics(media_kinds=frozenset(_KINDS[: row["media_kinds"]]), **values)
+    for chip_id, kinds, *values in tx.connection.execute(_metrics_of_pool(), {"in_pool": pool}):
+        named = dict(zip(metric_columns, values, strict=True))
+        found[chip_id] = ChipMetrics(media_kinds=frozenset(_KINDS[:kinds]), **named)
     return found
+
+
+@cache
+def _metrics_of_pool() -> sa.Select[Any]:
+    return sa.select(
+        chip_metrics.c.chip_id, chip_metrics.c.media_kinds, *(chip_metrics.c[name] for name in metric_columns)
+    ).where(chip_metrics.c.pool == sa.bindparam("in_pool"))
 
 
 def store_trust(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -62,12 +69,18 @@ def store_trust(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     upsert_rows(tx, trust_scores, rows)
 
 
+@remembered(trust_scores)
 def trust(tx: Transaction, pool: str) -> dict[str, tuple[int, TrustLevel]]:
     """Return each chip's trust score and level."""
-    query = sa.select(trust_scores.c.chip_id, trust_scores.c.score, trust_scores.c.level).where(
-        trust_scores.c.pool == pool
+    found = tx.connection.execute(_trust_of_pool(), {"in_pool": pool})
+    return {row[0]: (int(row[1]), TrustLevel(row[2])) for row in found}
+
+
+@cache
+def _trust_of_pool() -> sa.Select[Any]:
+    return sa.select(trust_scores.c.chip_id, trust_scores.c.score, trust_scores.c.level).where(
+        trust_scores.c.pool == sa.bindparam("in_pool")
     )
-    return {row[0]: (int(row[1]), TrustLevel(row[2])) for row in tx.connection.execute(query)}
 
 
 def trust_levels(tx: Transaction, pool: str) -> dict[str, TrustLevel]:
@@ -80,6 +93,7 @@ def store_warming_days(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> No
     upsert_rows(tx, warming_day, rows)
 
 
+@remembered(warming_day)
 def warming_days(tx: Transaction, pool: str | None = None) -> dict[str, int | None]:
     """Return each chip's stored warming day."""
     query = sa.select(warming_day.c.chip_id, warming_day.c.warming_day)

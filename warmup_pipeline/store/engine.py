@@ -1,7 +1,7 @@
 """Connections and transactions on SQLite and PostgreSQL.
 
 Holds: :class:`Store`, which every layer above is given, and :class:`Transaction`. Add here: what
-concerns every statement. Do not add: queries.
+concerns every statement. Do not add: queries; what a database in trouble means (``trouble``).
 """
 
 from __future__ import annotations
@@ -10,21 +10,33 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from warmup_pipeline.store import trouble
 from warmup_pipeline.store.schema import pools
+
+if TYPE_CHECKING:
+    from warmup_pipeline.store.memory import Memory
 
 ROWS_PER_STATEMENT: Final = 500
 """Rows of one bulk statement: 30 columns of 500 rows stay under SQLite's 32,766 variables."""
 
 _BUSY_TIMEOUT_S: Final = 30
+_CONNECT_TIMEOUT_S: Final = 10
+_POSTGRESQL_DEADLINES: Final = {
+    "lock_timeout": "30s",
+    "statement_timeout": "120s",
+    # A process that hangs in the middle of a transaction must not hold the pool beyond its cycle.
+    "idle_in_transaction_session_timeout": "300s",
+}
 _WRITES: Final = "warmup_writes"
 
 
@@ -38,9 +50,15 @@ class PoolNotFound(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One open transaction. Functions of this package take it first."""
+    """One open transaction. Functions of this package take it first.
+
+    Attributes:
+        connection: what statements run on.
+        memory: what was read of a database that belongs to this process alone, else ``None``.
+    """
 
     connection: Connection
+    memory: Memory | None = None
 
     def lock_pool(self, pool: str) -> None:
         """Hold the pool for the length of this transaction: no other step decides about it meanwhile.
@@ -50,11 +68,22 @@ class Transaction:
         Raises:
             PoolNotFound: there is no such pool.
         """
-        found = self.connection.execute(
-            sa.select(pools.c.name).where(pools.c.name == pool).with_for_update()
-        ).first()
+        if self.memory is not None:
+            # Nobody else is there: only whether the pool exists is asked, and that once.
+            found = self.memory.recall(
+                ("lock_pool", pool),
+                (pools.name,),
+                lambda: self.connection.execute(_lock(), {"locked": pool}).first(),
+            )
+        else:
+            found = self.connection.execute(_lock(), {"locked": pool}).first()
         if found is None:
             raise PoolNotFound(f"there is no pool {pool!r}")
+
+
+@cache
+def _lock() -> sa.Select[Any]:
+    return sa.select(pools.c.name).where(pools.c.name == sa.bindparam("locked")).with_for_update()
 
 
 def parse_url(url: str) -> URL:
@@ -76,6 +105,18 @@ def parse_url(url: str) -> URL:
     raise StoreUrlError(f"WARMUP_DATABASE_URL names {backend!r}, which is not supported; {advice}")
 
 
+def _make_folder_of(path: str) -> None:
+    if path.startswith("file:"):
+        # A URI (`file:/folder/warmup.db?mode=ro&uri=true`): whoever writes one has made the folder.
+        return
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUrlError(
+            f"the folder of the database {path} cannot be made ({error.strerror}); check WARMUP_DATABASE_URL"
+        ) from None
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     # The driver's own BEGIN handling is switched off: it begins late and never IMMEDIATE.
     connection.isolation_level = None
@@ -90,6 +131,13 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> N
     cursor.close()
 
 
+def _prepare_postgresql(connection: Any, _: ConnectionPoolEntry) -> None:
+    with connection.cursor() as cursor:
+        for name, value in _POSTGRESQL_DEADLINES.items():
+            cursor.execute(f"SET {name} = '{value}'")
+    connection.commit()
+
+
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that is going to write takes the write lock at once: upgrading later fails with
     # "database is locked" when another writer came in between.
@@ -102,6 +150,9 @@ class Store:
 
     Args:
         url: SQLAlchemy URL of a SQLite file or a PostgreSQL database.
+
+    Raises:
+        StoreUrlError: not such a URL, or the file's folder cannot be made.
     """
 
     def __init__(self, url: str) -> None:
@@ -109,16 +160,21 @@ class Store:
         options: dict[str, Any] = {"hide_parameters": True}
         if self.is_sqlite:
             if self.url.database and self.url.database != ":memory:":
-                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+                _make_folder_of(self.url.database)
             else:
                 options |= {"poolclass": sa.StaticPool}
             options |= {"connect_args": {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}}
         else:
             options |= {"pool_pre_ping": True, "pool_size": 5}
+            if "connect_timeout" not in self.url.query:
+                options |= {"connect_args": {"connect_timeout": _CONNECT_TIMEOUT_S}}
         self.engine: Engine = sa.create_engine(self.url, **options)
+        self.memory: Memory | None = None
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "connect", _prepare_postgresql)
 
     @property
     def is_sqlite(self) -> bool:
@@ -127,20 +183,47 @@ class Store:
 
     @property
     def shown_url(self) -> str:
-        """The URL without its password."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL without its password, and without options, which may hold one as well."""
+        return self.url.set(query={}).render_as_string(hide_password=True)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Open a transaction that may write; commit at the end, roll back on an exception."""
-        with self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        """Open a transaction that may write; commit at the end, roll back on an exception.
+
+        Raises:
+            StoreError: the database is in trouble; nothing of the transaction is kept.
+        """
+        with (
+            self.troubles(),
+            self.engine.connect().execution_options(**{_WRITES: True}) as connection,
+            connection.begin(),
+        ):
             yield Transaction(connection)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """Open a transaction that only reads, on one consistent view."""
-        with self.engine.connect() as connection, connection.begin():
+        """Open a transaction that only reads, on one consistent view.
+
+        Raises:
+            StoreError: the database is in trouble.
+        """
+        with self.troubles(), self.engine.connect() as connection, connection.begin():
             yield Transaction(connection)
+
+    @contextmanager
+    def troubles(self) -> Iterator[None]:
+        """Turn an error that means trouble with the database into one line that says what to do.
+
+        Raises:
+            StoreError: caused by the driver's own error.
+        """
+        try:
+            yield
+        except DBAPIError as error:
+            trouble_told = trouble.told(error, self.shown_url)
+            if trouble_told is None:
+                raise
+            raise trouble_told from error
 
     def close(self) -> None:
         """Close every connection."""

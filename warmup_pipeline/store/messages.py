@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.store.bulk import insert_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import conversations, messages
 
 UNCONFIRMED_COUNTS_FOR: Final = timedelta(minutes=60)
@@ -55,25 +57,18 @@ class Unread:
     gateway_message_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unconfirmed:
-    """A message whose delivery its gateway can still be asked about."""
-
-    id: str
-    sender_chip_id: str
-    gateway_message_id: str
-    state: MessageState
-    sent_at: datetime
-
-
 def counting(at: datetime) -> sa.ColumnElement[bool]:
     """Return the condition that a message counts at an instant, as sent and as received."""
+    return _counting(at - UNCONFIRMED_COUNTS_FOR)
+
+
+def _counting(confirmed_until: Any) -> sa.ColumnElement[bool]:
     return sa.and_(
         _accepted,
         sa.or_(
             messages.c.confirmable.is_(sa.false()),
             messages.c.confirmed_at.is_not(None),
-            messages.c.sent_at > at - UNCONFIRMED_COUNTS_FOR,
+            messages.c.sent_at > confirmed_until,
         ),
     )
 
@@ -129,33 +124,46 @@ def states_of_openings(tx: Transaction, pool: str, activity_ids: Sequence[str]) 
     return {row[0]: MessageState(row[1]) for row in tx.connection.execute(query)}
 
 
+@remembered(messages)
 def use_of_limits(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, SendUse]:
     """Return what each chip of the pool has used of its limits: (at - 60 min, at], and the local day."""
-    in_hour = sa.and_(messages.c.sent_at > at - timedelta(minutes=60), messages.c.sent_at <= at)
-    today = messages.c.sent_day == day
-    sent_in_hour = sa.case((in_hour, messages.c.sent_at))
-    query = (
+    rows = tx.connection.execute(
+        _use_of_limits(),
+        {
+            "in_pool": pool,
+            "an_hour_ago": at - timedelta(minutes=60),
+            "until": at,
+            "today": day,
+            "yesterday": day - timedelta(days=1),
+        },
+    )
+    return {row[0]: SendUse(int(row[1]), row[2], int(row[3]), row[4]) for row in rows}
+
+
+@cache
+def _use_of_limits() -> sa.Select[Any]:
+    in_hour = sa.and_(
+        messages.c.sent_at > sa.bindparam("an_hour_ago"), messages.c.sent_at <= sa.bindparam("until")
+    )
+    # min() and max() over a CASE lose the column's type; it is given back here.
+    return (
         sa.select(
             messages.c.sender_chip_id,
             _sum(in_hour),
-            sa.func.min(sent_in_hour),
-            _sum(today),
-            sa.func.max(messages.c.sent_at),
+            sa.type_coerce(sa.func.min(sa.case((in_hour, messages.c.sent_at))), messages.c.sent_at.type),
+            _sum(messages.c.sent_day == sa.bindparam("today")),
+            sa.type_coerce(sa.func.max(messages.c.sent_at), messages.c.sent_at.type),
         )
-        .where(messages.c.pool == pool, messages.c.sent_day >= day - timedelta(days=1), _in_limits)
+        .where(
+            messages.c.pool == sa.bindparam("in_pool"),
+            messages.c.sent_day >= sa.bindparam("yesterday"),
+            _in_limits,
+        )
         .group_by(messages.c.sender_chip_id)
     )
-    # min() and max() over a CASE lose the column's type; it is given back here.
-    typed = query.with_only_columns(
-        query.selected_columns[0],
-        query.selected_columns[1],
-        sa.type_coerce(query.selected_columns[2], messages.c.sent_at.type),
-        query.selected_columns[3],
-        sa.type_coerce(query.selected_columns[4], messages.c.sent_at.type),
-    )
-    return {row[0]: SendUse(int(row[1]), row[2], int(row[3]), row[4]) for row in tx.connection.execute(typed)}
 
 
+@remembered(messages)
 def traffic_today(tx: Transaction, pool: str, day: date) -> dict[str, tuple[int, int]]:
     """Return what each chip sent and received on a local day: chip id -> (sent, received)."""
     here = sa.and_(messages.c.pool == pool, messages.c.sent_day == day, _accepted)
@@ -210,69 +218,20 @@ def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int
     return found
 
 
-def unconfirmed(tx: Transaction, pool: str, *, since: datetime) -> list[Unconfirmed]:
-    """Return accepted, confirmable, not yet confirmed messages sent since an instant, by sender and time."""
-    query = (
-        sa.select(
-            messages.c.id,
-            messages.c.sender_chip_id,
-            messages.c.gateway_message_id,
-            messages.c.state,
-            messages.c.sent_at,
-        )
-        .where(
-            messages.c.pool == pool,
-            messages.c.state.in_([MessageState.ACCEPTED, MessageState.AT_WHATSAPP]),
-            messages.c.sent_at >= since,
-            messages.c.confirmable.is_(sa.true()),
-            messages.c.confirmed_at.is_(None),
-            messages.c.gateway_message_id.is_not(None),
-        )
-        .order_by(messages.c.sender_chip_id, messages.c.sent_at)
-    )
-    return [Unconfirmed(r[0], r[1], r[2], MessageState(r[3]), r[4]) for r in tx.connection.execute(query)]
-
-
 def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, MessageCounts]:
     """Return the sums of the log that each chip's metrics are made of, for every chip that has any."""
-    counts_now = counting(at)
-    today = messages.c.sent_day == day
-    error = sa.and_(_failed, messages.c.failure_class.in_(sorted(SENDER_ERRORS)))
-    # An attempt is a send whose outcome is known and was in the sender's hand (domain.md, "Metrics").
-    not_our_own = messages.c.failure_class.not_in([FailureClass.RECIPIENT, FailureClass.BUG])
-    sent = (
-        sa.select(
-            messages.c.sender_chip_id,
-            _sum(counts_now),
-            _sum(sa.and_(counts_now, today)),
-            _sum(sa.or_(_accepted, sa.and_(_failed, not_our_own))),
-            _sum(_accepted),
-            _sum(messages.c.state == MessageState.UNKNOWN),
-            _sum(sa.and_(_accepted, messages.c.confirmable.is_(sa.true()))),
-            _sum(
-                sa.and_(
-                    _accepted, messages.c.confirmable.is_(sa.true()), messages.c.confirmed_at.is_not(None)
-                )
-            ),
-            _sum(sa.and_(_accepted, messages.c.kind == MessageKind.PICTURE)),
-            _sum(sa.and_(_accepted, messages.c.kind == MessageKind.AUDIO)),
-            _sum(sa.and_(error, messages.c.sent_at > at - timedelta(hours=24))),
-            _sum(sa.and_(_failed, messages.c.failure_class == FailureClass.RESTRICTION)),
-            sa.type_coerce(sa.func.max(sa.case((error, messages.c.sent_at))), messages.c.sent_at.type),
-            sa.type_coerce(sa.func.max(sa.case((_accepted, messages.c.sent_at))), messages.c.sent_at.type),
-        )
-        .where(messages.c.pool == pool, messages.c.sent_at <= at)
-        .group_by(messages.c.sender_chip_id)
-    )
-    received = (
-        sa.select(messages.c.recipient_chip_id, _sum(counts_now), _sum(sa.and_(counts_now, today)))
-        .where(messages.c.pool == pool, messages.c.sent_at <= at)
-        .group_by(messages.c.recipient_chip_id)
-    )
-    heard = {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(received)}
+    asked = {
+        "in_pool": pool,
+        "at": at,
+        "today": day,
+        "confirmed_until": at - UNCONFIRMED_COUNTS_FOR,
+        "a_day_ago": at - timedelta(hours=24),
+    }
+    sent, received = _sums()
+    heard = {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(received, asked)}
     two_way = bidirectional(tx, pool, at=at)
     found: dict[str, MessageCounts] = {}
-    for row in tx.connection.execute(sent):
+    for row in tx.connection.execute(sent, asked):
         chip_id = row[0]
         received_total, received_today = heard.pop(chip_id, (0, 0))
         kinds = {kind for kind, n in ((MessageKind.PICTURE, row[8]), (MessageKind.AUDIO, row[9])) if n}
@@ -302,13 +261,61 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
     return found
 
 
+@cache
+def _sums() -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Return the two queries of :func:`counts`, by sender and by recipient."""
+    counts_now = _counting(sa.bindparam("confirmed_until"))
+    today = messages.c.sent_day == sa.bindparam("today")
+    error = sa.and_(_failed, messages.c.failure_class.in_(sorted(SENDER_ERRORS)))
+    # An attempt is a send whose outcome is known and was in the sender's hand (domain.md, "Metrics").
+    not_our_own = messages.c.failure_class.not_in([FailureClass.RECIPIENT, FailureClass.BUG])
+    sent = (
+        sa.select(
+            messages.c.sender_chip_id,
+            _sum(counts_now),
+            _sum(sa.and_(counts_now, today)),
+            _sum(sa.or_(_accepted, sa.and_(_failed, not_our_own))),
+            _sum(_accepted),
+            _sum(messages.c.state == MessageState.UNKNOWN),
+            _sum(sa.and_(_accepted, messages.c.confirmable.is_(sa.true()))),
+            _sum(
+                sa.and_(
+                    _accepted, messages.c.confirmable.is_(sa.true()), messages.c.confirmed_at.is_not(None)
+                )
+            ),
+            _sum(sa.and_(_accepted, messages.c.kind == MessageKind.PICTURE)),
+            _sum(sa.and_(_accepted, messages.c.kind == MessageKind.AUDIO)),
+            _sum(sa.and_(error, messages.c.sent_at > sa.bindparam("a_day_ago"))),
+            _sum(sa.and_(_failed, messages.c.failure_class == FailureClass.RESTRICTION)),
+            sa.type_coerce(sa.func.max(sa.case((error, messages.c.sent_at))), messages.c.sent_at.type),
+            sa.type_coerce(sa.func.max(sa.case((_accepted, messages.c.sent_at))), messages.c.sent_at.type),
+        )
+        .where(messages.c.pool == sa.bindparam("in_pool"), messages.c.sent_at <= sa.bindparam("at"))
+        .group_by(messages.c.sender_chip_id)
+    )
+    received = (
+        sa.select(messages.c.recipient_chip_id, _sum(counts_now), _sum(sa.and_(counts_now, today)))
+        .where(messages.c.pool == sa.bindparam("in_pool"), messages.c.sent_at <= sa.bindparam("at"))
+        .group_by(messages.c.recipient_chip_id)
+    )
+    return sent, received
+
+
 def bidirectional(tx: Transaction, pool: str, *, at: datetime) -> dict[str, int]:
     """Return how many two-way conversations each chip has had: both sides had a turn that counts."""
+    found = tx.connection.execute(
+        _two_way(), {"in_pool": pool, "at": at, "confirmed_until": at - UNCONFIRMED_COUNTS_FOR}
+    )
+    return {row[0]: int(row[1]) for row in found}
+
+
+@cache
+def _two_way() -> sa.Select[Any]:
     odd = messages.c.turn % 2 == 1
-    counts_now = counting(at)
+    counts_now = _counting(sa.bindparam("confirmed_until"))
     two_way = (
         sa.select(messages.c.conversation_id)
-        .where(messages.c.pool == pool, messages.c.sent_at <= at)
+        .where(messages.c.pool == sa.bindparam("in_pool"), messages.c.sent_at <= sa.bindparam("at"))
         .group_by(messages.c.conversation_id)
         .having(sa.and_(_sum(sa.and_(counts_now, odd)) > 0, _sum(sa.and_(counts_now, ~odd)) > 0))
     ).subquery()
@@ -320,5 +327,4 @@ def bidirectional(tx: Transaction, pool: str, *, at: datetime) -> dict[str, int]
             two_way, two_way.c.conversation_id == conversations.c.id
         ),
     ).subquery()
-    query = sa.select(sides.c.chip_id, sa.func.count()).group_by(sides.c.chip_id)
-    return {row[0]: int(row[1]) for row in tx.connection.execute(query)}
+    return sa.select(sides.c.chip_id, sa.func.count()).group_by(sides.c.chip_id)

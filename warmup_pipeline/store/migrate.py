@@ -12,20 +12,32 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import DBAPIError, OperationalError
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from warmup_pipeline.store.engine import Store
+from warmup_pipeline.store.trouble import StoreError
+
+__all__ = [
+    "StoreError",
+    "StoreNewerError",
+    "StoreVersionError",
+    "check",
+    "current",
+    "newest",
+    "upgrade",
+]
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK_KEY = 7_205_301
 """Advisory lock on PostgreSQL: two processes starting at once must not both create the tables."""
 
 
-class StoreError(RuntimeError):
-    """The database cannot be used; the text is one line that says what to do."""
-
-
 class StoreVersionError(StoreError):
+    """The database has another schema than this program needs."""
+
+
+class StoreNewerError(StoreVersionError):
     """The database has a schema that this program does not know."""
 
 
@@ -35,20 +47,30 @@ def _config() -> Config:
     return config
 
 
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
 def newest() -> str:
-    """Return the newest version this program knows."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    """Return the newest version this program knows.
+
+    Raises:
+        StoreError: the migrations of this installation are missing or broken.
+    """
+    try:
+        head = _scripts().get_current_head()
+    except (CommandError, SyntaxError, ImportError, KeyError) as error:
+        raise _broken(error) from error
     if head is None:
         raise StoreError("this installation has no migrations: install the package again")
     return head
 
 
-def _unreachable(store: Store, error: Exception) -> StoreError:
-    cause = str(getattr(error, "orig", None) or error)
-    first = next((line for line in cause.splitlines() if line.strip()), "no reason given")
+def _broken(error: Exception) -> StoreError:
+    words = " ".join(str(error).split())
     return StoreError(
-        f"the database {store.shown_url} cannot be used ({first.strip()}); check WARMUP_DATABASE_URL, "
-        "and that the server runs or the folder can be written"
+        f"this installation's migrations are broken ({words}): install the package again; the database was "
+        "not changed"
     )
 
 
@@ -56,33 +78,49 @@ def current(store: Store) -> str | None:
     """Return the version of a database, ``None`` for an empty one.
 
     Raises:
-        StoreError: it cannot be reached.
+        StoreError: it cannot be used.
     """
     try:
-        with store.engine.connect() as connection:
+        with store.troubles(), store.engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
     except DBAPIError as error:
-        raise _unreachable(store, error) from None
+        raise _unusable(store, error) from error
+    except CommandError as error:
+        raise StoreError(
+            f"the database {store.shown_url} has several schema versions at once ({error}): it is not this "
+            "program's, or was damaged; restore a backup, or correct WARMUP_DATABASE_URL"
+        ) from error
+
+
+def _unusable(store: Store, error: DBAPIError) -> StoreError:
+    cause = str(error.orig or error)
+    first = next((line for line in cause.splitlines() if line.strip()), "no reason given")
+    return StoreError(
+        f"the database {store.shown_url} cannot be used ({first.strip()}); check WARMUP_DATABASE_URL, "
+        "and that the server runs or the folder can be written"
+    )
 
 
 def check(store: Store) -> None:
     """Make sure that a database has the schema this program knows.
 
     Raises:
-        StoreVersionError: it is older (migrate it) or newer (upgrade the program).
-        StoreError: it cannot be reached.
+        StoreNewerError: it is newer: upgrade the program.
+        StoreVersionError: it is older: migrate it.
+        StoreError: it cannot be used, or this installation's migrations cannot.
     """
     version = current(store)
-    if version == newest():
+    wanted = newest()
+    if version == wanted:
         return
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    known = {script.revision for script in _scripts().walk_revisions()}
     if version is not None and version not in known:
-        raise StoreVersionError(
+        raise StoreNewerError(
             f"the database {store.shown_url} has schema version {version}, which is newer than this program "
-            f"({newest()}); upgrade warmup_pipeline, or point WARMUP_DATABASE_URL elsewhere"
+            f"({wanted}); upgrade warmup_pipeline, or point WARMUP_DATABASE_URL elsewhere"
         )
     raise StoreVersionError(
-        f"the database {store.shown_url} has schema version {version or 'none'}, this program needs {newest()}; "
+        f"the database {store.shown_url} has schema version {version or 'none'}, this program needs {wanted}; "
         "any `warmup` command migrates it"
     )
 
@@ -91,28 +129,35 @@ def upgrade(store: Store) -> None:
     """Create or migrate the schema. Doing it again changes nothing.
 
     Raises:
-        StoreVersionError: the database is newer than this program.
-        StoreError: it cannot be reached, or a migration failed (nothing of it was kept).
+        StoreNewerError: the database is newer than this program.
+        StoreError: it cannot be used, or a migration failed (nothing of it was kept).
     """
     try:
         check(store)
-    except StoreVersionError as error:
-        if "newer than this program" in str(error):
-            raise
+    except StoreNewerError:
+        raise
+    except StoreVersionError:
+        pass
     else:
         return
     config = _config()
     try:
         with store.write() as tx:
             if not store.is_sqlite:
+                # Large tables take their time, and so does waiting for another process that migrates.
+                for deadline in ("statement_timeout", "lock_timeout"):
+                    tx.connection.exec_driver_sql(f"SET LOCAL {deadline} = 0")
                 tx.connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
             config.attributes["connection"] = tx.connection
             command.upgrade(config, "head")
-    except OperationalError as error:
-        raise _unreachable(store, error) from None
+    except StoreError:
+        raise
     except DBAPIError as error:
         first = str(error.orig).splitlines()[0]
         raise StoreError(
             f"migrating {store.shown_url} to {newest()} failed ({first}); nothing was changed, restore the "
             "tables it names or start from an empty database"
-        ) from None
+        ) from error
+    except Exception as error:
+        # A migration is code: whatever it raises, its transaction is undone.
+        raise _broken(error) from error

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import kill_switches, operator_actions
 
 
@@ -30,17 +32,22 @@ class KillSwitches:
         return self.everything or pool in self.pools or chip_id in self.chips
 
 
+@remembered(kill_switches)
 def kill_switches_at(tx: Transaction, at: datetime) -> KillSwitches:
     """Return what is switched off: neither lifted nor expired."""
-    query = sa.select(kill_switches.c.scope, kill_switches.c.target).where(
-        kill_switches.c.lifted_at.is_(None),
-        sa.or_(kill_switches.c.expires_at.is_(None), kill_switches.c.expires_at > at),
-    )
-    rows = tx.connection.execute(query).all()
+    rows = tx.connection.execute(_switched_off(), {"at": at}).all()
     return KillSwitches(
         everything=any(scope == "all" for scope, _ in rows),
         pools=frozenset(target for scope, target in rows if scope == "pool"),
         chips=frozenset(target for scope, target in rows if scope == "chip"),
+    )
+
+
+@cache
+def _switched_off() -> sa.Select[Any]:
+    return sa.select(kill_switches.c.scope, kill_switches.c.target).where(
+        kill_switches.c.lifted_at.is_(None),
+        sa.or_(kill_switches.c.expires_at.is_(None), kill_switches.c.expires_at > sa.bindparam("at")),
     )
 
 

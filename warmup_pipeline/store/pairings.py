@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import pairings
 
 
@@ -38,6 +39,7 @@ def chips_paired_in(tx: Transaction, cycle_id: str) -> set[str]:
     return {chip_id for row in tx.connection.execute(query) for chip_id in row}
 
 
+@remembered(pairings)
 def of_cycle(tx: Transaction, cycle_id: str) -> dict[str, StoredPairing]:
     """Return a cycle's pairs by conversation id."""
     query = sa.select(

@@ -545,6 +545,29 @@ phase_transitions = Table(
     comment="Every phase change with the metrics that justified it.",
 )
 
+chip_days = Table(
+    "chip_days",
+    metadata,
+    _chip("chip_id"),
+    Column("day", Date, nullable=False),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    Column("as_of", UtcDateTime, nullable=False, comment="The day's last tick so far."),
+    Column("status", String(16), nullable=False),
+    Column("phase", String(32), nullable=False),
+    Column("warming_day", Integer),
+    Column("trust_score", Integer),
+    Column("trust_level", String(16)),
+    Column("hour_limit", Integer, nullable=False, comment="Effective: trust and brake included."),
+    Column("day_limit", Integer, nullable=False, comment="Effective: trust and brake included."),
+    Column("braked", Boolean, nullable=False),
+    PrimaryKeyConstraint("chip_id", "day"),
+    one_of("status", ChipStatus),
+    one_of("phase", Phase),
+    one_of("trust_level", TrustLevel),
+    Index("ix_chip_days_pool_day", "pool", "day"),
+    comment="How each chip stood at the end of each local day.",
+)
+
 daily_summary = Table(
     "daily_summary",
     metadata,

@@ -6,36 +6,31 @@ the same for the day that is running and for one long past.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from warmup_pipeline.domain.values import (
-    ACCEPTED_STATES,
-    CONVERSA_PAR,
-    Decision,
-    FailureClass,
-    MessageState,
-    RowSource,
-)
+from warmup_pipeline.domain.values import ActivityState, Decision, MessageState
+from warmup_pipeline.store.attempts import count_of, failed, old_attempt, succeeded
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import (
     activities,
     conversations,
     cycles,
     daily_summary,
     deferrals,
-    imported_interactions,
     messages,
     phase_transitions,
+    pools,
     presend_validations,
 )
-
-_accepted = messages.c.state.in_(sorted(ACCEPTED_STATES))
 
 
 @dataclass
@@ -59,18 +54,20 @@ class ChipDay:
 
 @dataclass(frozen=True, slots=True)
 class PoolDay:
-    """What the cycles of one pool were like on one local day."""
+    """What the cycles of one pool were like on one local day.
+
+    Attributes:
+        run: cycles that finished.
+        worst_s: the longest of them, in seconds.
+        health: that of the day's last cycle.
+    """
 
     run: int
-    failed: int
     worst_s: float | None
     health: str | None
 
 
-def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
-
-
+@remembered(activities, messages, deferrals, presend_validations, conversations, phase_transitions)
 def day_sums(tx: Transaction, day: date) -> dict[str, ChipDay]:
     """Return what every chip did on a local day, by chip id; chips that did nothing are left out."""
     found: dict[str, ChipDay] = {}
@@ -78,7 +75,49 @@ def day_sums(tx: Transaction, day: date) -> dict[str, ChipDay]:
     def of(chip_id: str, pool: str) -> ChipDay:
         return found.setdefault(chip_id, ChipDay(pool))
 
-    run = tx.connection.execute
+    def run(query: str) -> Iterable[Any]:
+        return tx.connection.execute(_day_queries()[query], {"on_day": day})
+
+    for chip_id, pool, kind, state, count in run("planned"):
+        of(chip_id, pool).activities.setdefault(kind, {})[state] = int(count)
+    for chip_id, pool, accepted, delivered, lost, unknown in run("sent"):
+        one = of(chip_id, pool)
+        one.sent, one.delivered, one.failed, one.unknown = (
+            int(accepted),
+            int(delivered),
+            int(lost),
+            int(unknown),
+        )
+        one.succeeded, one.failed_attempts = one.sent, one.failed
+    for chip_id, pool, count in run("received"):
+        of(chip_id, pool).received = int(count)
+    for chip_id, pool, reason, count in run("put_off"):
+        of(chip_id, pool).deferrals[reason] = int(count)
+    for chip_id, pool, reason, count in run("refused"):
+        of(chip_id, pool).blocks[reason] = int(count)
+    for chip_id, pool, count in run("opened"):
+        of(chip_id, pool).opened = int(count)
+    for chip_id, pool, count in run("moved"):
+        of(chip_id, pool).transitions = int(count)
+    # An import's history: what the old system attempted on a day before ours.
+    for chip_id, pool, state, count in run("history"):
+        one = of(chip_id, pool)
+        if state == ActivityState.EXECUTED:
+            one.succeeded += int(count)
+        else:
+            one.failed_attempts += int(count)
+    return found
+
+
+def of_any_pool(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Return a condition that always holds, and lets an index on (pool, day) find a day of all pools."""
+    return table.c.pool.in_(sa.select(pools.c.name))
+
+
+@cache
+def _day_queries() -> Mapping[str, sa.Select[Any]]:
+    """Return the queries of :func:`day_sums` by name; each asks for the day ``on_day``."""
+    day: sa.BindParameter[date] = sa.bindparam("on_day")
     planned = (
         sa.select(
             activities.c.chip_id, activities.c.pool, activities.c.type, activities.c.state, sa.func.count()
@@ -87,47 +126,29 @@ def day_sums(tx: Transaction, day: date) -> dict[str, ChipDay]:
         .group_by(activities.c.chip_id, activities.c.pool, activities.c.type, activities.c.state)
         .order_by(activities.c.chip_id, activities.c.type, activities.c.state)
     )
-    for chip_id, pool, kind, state, count in run(planned):
-        of(chip_id, pool).activities.setdefault(kind, {})[state] = int(count)
     sent = (
         sa.select(
             messages.c.sender_chip_id,
             messages.c.pool,
-            _count(_accepted),
-            _count(sa.and_(_accepted, messages.c.confirmed_at.is_not(None))),
-            _count(messages.c.state == MessageState.FAILED),
-            _count(messages.c.state == MessageState.UNKNOWN),
-            _count(
-                sa.and_(messages.c.state == MessageState.FAILED, messages.c.failure_class != FailureClass.BUG)
-            ),
+            count_of(succeeded),
+            count_of(sa.and_(succeeded, messages.c.confirmed_at.is_not(None))),
+            count_of(failed),
+            count_of(messages.c.state == MessageState.UNKNOWN),
         )
-        .where(messages.c.sent_day == day)
+        .where(of_any_pool(messages), messages.c.sent_day == day)
         .group_by(messages.c.sender_chip_id, messages.c.pool)
     )
-    for chip_id, pool, accepted, delivered, failed, unknown, attempted_failed in run(sent):
-        one = of(chip_id, pool)
-        one.sent, one.delivered, one.failed, one.unknown = (
-            int(accepted),
-            int(delivered),
-            int(failed),
-            int(unknown),
-        )
-        one.succeeded, one.failed_attempts = int(accepted), int(attempted_failed)
     received = (
         sa.select(messages.c.recipient_chip_id, messages.c.pool, sa.func.count())
-        .where(messages.c.sent_day == day, _accepted)
+        .where(of_any_pool(messages), messages.c.sent_day == day, succeeded)
         .group_by(messages.c.recipient_chip_id, messages.c.pool)
     )
-    for chip_id, pool, count in run(received):
-        of(chip_id, pool).received = int(count)
     put_off = (
         sa.select(deferrals.c.chip_id, deferrals.c.pool, deferrals.c.reason, sa.func.count())
         .where(deferrals.c.day == day)
         .group_by(deferrals.c.chip_id, deferrals.c.pool, deferrals.c.reason)
         .order_by(deferrals.c.reason)
     )
-    for chip_id, pool, reason, count in run(put_off):
-        of(chip_id, pool).deferrals[reason] = int(count)
     refused = (
         sa.select(
             presend_validations.c.sender_chip_id,
@@ -135,61 +156,41 @@ def day_sums(tx: Transaction, day: date) -> dict[str, ChipDay]:
             presend_validations.c.reason,
             sa.func.count(),
         )
-        .where(presend_validations.c.day == day, presend_validations.c.decision == Decision.BLOCK)
+        .where(
+            of_any_pool(presend_validations),
+            presend_validations.c.day == day,
+            presend_validations.c.decision == Decision.BLOCK,
+        )
         .group_by(
             presend_validations.c.sender_chip_id, presend_validations.c.pool, presend_validations.c.reason
         )
         .order_by(presend_validations.c.reason)
     )
-    for chip_id, pool, reason, count in run(refused):
-        of(chip_id, pool).blocks[reason] = int(count)
     opened = (
         sa.select(conversations.c.opener_chip_id, conversations.c.pool, sa.func.count())
         .where(conversations.c.opened_day == day)
         .group_by(conversations.c.opener_chip_id, conversations.c.pool)
     )
-    for chip_id, pool, count in run(opened):
-        of(chip_id, pool).opened = int(count)
     moved = (
         sa.select(phase_transitions.c.chip_id, phase_transitions.c.pool, sa.func.count())
-        .where(phase_transitions.c.day == day)
+        .where(of_any_pool(phase_transitions), phase_transitions.c.day == day)
         .group_by(phase_transitions.c.chip_id, phase_transitions.c.pool)
     )
-    for chip_id, pool, count in run(moved):
-        of(chip_id, pool).transitions = int(count)
-    # An import's history: what the old system attempted on a day before ours.
     history = (
         sa.select(activities.c.chip_id, activities.c.pool, activities.c.state, sa.func.count())
-        .where(
-            activities.c.day == day,
-            activities.c.source == RowSource.IMPORT,
-            activities.c.type == CONVERSA_PAR,
-            activities.c.state.in_(["executed", "failed"]),
-            activities.c.cycle_id.is_(None),
-        )
+        .where(activities.c.day == day, old_attempt)
         .group_by(activities.c.chip_id, activities.c.pool, activities.c.state)
     )
-    for chip_id, pool, state, count in run(history):
-        one = of(chip_id, pool)
-        if state == "executed":
-            one.succeeded += int(count)
-        else:
-            one.failed_attempts += int(count)
-    return found
-
-
-def imported_sends(tx: Transaction, day: date) -> dict[str, tuple[int, int]]:
-    """Return what an import says chips sent on a past day: chip id -> (succeeded, failed)."""
-    query = (
-        sa.select(
-            imported_interactions.c.chip_id,
-            _count(imported_interactions.c.succeeded.is_(sa.true())),
-            _count(imported_interactions.c.succeeded.is_(sa.false())),
-        )
-        .where(imported_interactions.c.day == day, imported_interactions.c.type == "msg_enviada")
-        .group_by(imported_interactions.c.chip_id)
-    )
-    return {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(query)}
+    return {
+        "planned": planned,
+        "sent": sent,
+        "received": received,
+        "put_off": put_off,
+        "refused": refused,
+        "opened": opened,
+        "moved": moved,
+        "history": history,
+    }
 
 
 def cycles_of_day(tx: Transaction, day: date, *, before: datetime | None) -> dict[str, PoolDay]:
@@ -200,8 +201,7 @@ def cycles_of_day(tx: Transaction, day: date, *, before: datetime | None) -> dic
     sums = (
         sa.select(
             cycles.c.pool,
-            _count(cycles.c.state == "finished"),
-            _count(cycles.c.state == "failed"),
+            count_of(cycles.c.state == "finished"),
             sa.func.max(cycles.c.duration_s),
             sa.func.max(cycles.c.tick).label("last"),
         )
@@ -209,10 +209,10 @@ def cycles_of_day(tx: Transaction, day: date, *, before: datetime | None) -> dic
         .group_by(cycles.c.pool)
         .subquery()
     )
-    query = sa.select(*list(sums.c)[:4], cycles.c.health).join(
+    query = sa.select(*list(sums.c)[:3], cycles.c.health).join(
         cycles, sa.and_(cycles.c.pool == sums.c.pool, cycles.c.tick == sums.c.last)
     )
-    return {row[0]: PoolDay(int(row[1]), int(row[2]), row[3], row[4]) for row in tx.connection.execute(query)}
+    return {row[0]: PoolDay(int(row[1]), row[2], row[3]) for row in tx.connection.execute(query)}
 
 
 def first_tick(tx: Transaction) -> dict[str, datetime]:
@@ -233,12 +233,56 @@ def of_day(tx: Transaction, day: date) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["scope"], row["scope_id"]): dict(row) for row in tx.connection.execute(query).mappings()}
 
 
-def unfinished_days(tx: Transaction, before: date) -> list[date]:
-    """Return the days before a day whose summary was not yet made final."""
+def days_to_finish(tx: Transaction, today: date) -> list[date]:
+    """Return the earlier days to summarise again.
+
+    These are the days not made final, and the day before today where its log has moved since: a
+    delivery was confirmed or failed late, another pool ended its last cycle or expired what was left.
+    """
+    yesterday = today - timedelta(days=1)
     query = (
         sa.select(daily_summary.c.day)
-        .where(daily_summary.c.day < before, daily_summary.c.final.is_(sa.false()))
+        .where(daily_summary.c.day < today, daily_summary.c.final.is_(sa.false()))
         .distinct()
         .order_by(daily_summary.c.day)
     )
-    return list(tx.connection.execute(query).scalars())
+    days = list(tx.connection.execute(query).scalars())
+    if yesterday not in days and _has_moved(tx, yesterday):
+        days.append(yesterday)
+    return days
+
+
+def _has_moved(tx: Transaction, day: date) -> bool:
+    """Whether the log of a day that was summarised has another number of anything than its summary."""
+    stored = (
+        tx.connection.execute(
+            sa.select(daily_summary).where(daily_summary.c.day == day, daily_summary.c.scope == "all")
+        )
+        .mappings()
+        .first()
+    )
+    if stored is None:
+        return False
+    sends = sa.select(
+        count_of(succeeded),
+        count_of(sa.and_(succeeded, messages.c.confirmed_at.is_not(None))),
+        count_of(failed),
+        count_of(messages.c.state == MessageState.UNKNOWN),
+    ).where(of_any_pool(messages), messages.c.sent_day == day)
+    if tuple(tx.connection.execute(sends).one()) != tuple(
+        stored[name] for name in ("sent", "delivered", "failed", "unknown")
+    ):
+        return True
+    kept: Counter[str] = Counter()
+    for states in stored["activities"].values():
+        kept.update(states)
+    by_state = (
+        sa.select(activities.c.state, sa.func.count())
+        .where(activities.c.day == day)
+        .group_by(activities.c.state)
+    )
+    if Counter({row[0]: int(row[1]) for row in tx.connection.execute(by_state)}) != kept:
+        return True
+    ran = cycles_of_day(tx, day, before=None).values()
+    worst = max((one.worst_s for one in ran if one.worst_s is not None), default=None)
+    return (sum(one.run for one in ran), worst) != (stored["cycles_run"], stored["worst_cycle_s"])

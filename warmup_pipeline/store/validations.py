@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import Decision
 from warmup_pipeline.store.bulk import insert_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import presend_validations
 
 ACTION = "action"
@@ -87,6 +88,7 @@ def lapse_unused(tx: Transaction, pool: str, *, but_not_of: str) -> int:
     return int(result.rowcount)
 
 
+@remembered(presend_validations)
 def pending_by_sender(tx: Transaction, pool: str) -> dict[str, int]:
     """Return how many approved sends of each chip are neither spent nor lapsed: slots already taken."""
     query = (

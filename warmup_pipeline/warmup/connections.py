@@ -1,39 +1,46 @@
 """The first step: is each chip reachable, and can one that is down be brought back?
 
-Holds: :func:`refresh_connections`: asking every observed chip's gateway for its state, one
-recovery attempt where one is due, asking about deliveries not yet confirmed, and what a return
-means for breaker, cooldown and errors. Source: domain.md, "The cycle", step 1, and "Confirmed, not
-just accepted".
+Holds: :func:`refresh_connections`: what was learned of every observed chip is written down in one
+transaction: its state, what a recovery did, what its return means for breaker, cooldown and errors,
+deliveries confirmed, and unknown messages resolved. Do not add: asking the gateways (``watch``),
+what receipts and lists mean (``confirm``, ``resolve``).
+
+Source: domain.md, "The cycle", step 1, and "Confirmed, not just accepted".
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 from warmup_pipeline.domain.circuit import CLOSED
 from warmup_pipeline.domain.values import (
-    CONFIRMED_STATES,
     LISTENER_ROLE,
-    MESSAGE_SCALE,
     OBSERVED_STATUSES,
     ConnectionState,
     FailureClass,
     MessageState,
 )
-from warmup_pipeline.gateways.base import Channel, GatewayError, Observation, Recovery
-from warmup_pipeline.gateways.hub import GatewayHub
-from warmup_pipeline.store import chips, connections, messages
+from warmup_pipeline.store import chips, connections, deliveries
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.connections import Connection
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
-from warmup_pipeline.store.messages import Unconfirmed
-from warmup_pipeline.warmup.gateway_step import channel_of, open_hub, run_together
+from warmup_pipeline.warmup.confirm import Confirmed, Receipt, apply_receipts
+from warmup_pipeline.warmup.gateway_step import run_in_loop
+from warmup_pipeline.warmup.resolve import (
+    ASK_ABOUT_FOR,
+    CLOCKS_DIFFER_BY,
+    Finding,
+    Question,
+    Resolved,
+    apply,
+    judge,
+    questions_of,
+)
+from warmup_pipeline.warmup.watch import ZOMBIE_AFTER, ZOMBIE_RESTART, Seen, Watch, Watched
 from warmup_pipeline.warmup.world import StepReport, World
 
 RECOVER_EVERY: Final = timedelta(minutes=15)
@@ -41,28 +48,10 @@ RECOVER_SELDOM: Final = timedelta(hours=1)
 FREQUENT_ATTEMPTS: Final = 4
 """Attempts at the shorter pace: after an hour of trying, one an hour."""
 
-ASK_ABOUT_FOR: Final = timedelta(hours=24)
-"""How long a delivery is asked about."""
-
 DISCONNECTION: Final = "disconnected"
 """Reason code of a cooldown that a disconnection caused: it ends when the chip is back."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was learned of one chip."""
-
-    chip: Chip
-    observation: Observation | None = None
-    recovery: Recovery | None = None
-    error: GatewayError | None = None
-    recovery_error: GatewayError | None = None
-    deliveries: Mapping[str, MessageState] | None = None
-
-
-def recovery_is_due(known: Connection | None, at: datetime) -> bool:
-    """Whether a recovery attempt may be made: one per 15 minutes, later one per hour."""
-    return known is None or known.next_recovery_at is None or known.next_recovery_at <= at
+_DEQUEUED: Final = "removed from the gateway's queue while the session was down: it never went"
 
 
 def next_recovery(attempts: int, at: datetime) -> datetime:
@@ -70,95 +59,55 @@ def next_recovery(attempts: int, at: datetime) -> datetime:
     return at + (RECOVER_EVERY if attempts < FREQUENT_ATTEMPTS else RECOVER_SELDOM)
 
 
-class _Watch:
-    """Asks the gateways about all chips of a cycle."""
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What was written down."""
 
-    def __init__(
-        self,
-        hub: GatewayHub,
-        cycle: Cycle,
-        known: Mapping[str, Connection],
-        unconfirmed: Mapping[str, Sequence[Unconfirmed]],
-    ) -> None:
-        self._hub = hub
-        self._cycle = cycle
-        self._known = known
-        self._unconfirmed = unconfirmed
-
-    async def look_at(self, chip: Chip) -> _Seen:
-        """Ask for the state; recover where it is down and due; ask about deliveries."""
-        channel = channel_of(chip)
-        gateway = self._hub.gateway(chip.provider)
-        try:
-            observation = await gateway.connection_state(channel)
-        except GatewayError as error:
-            return _Seen(chip, error=error)
-        recovery, recovery_error = None, None
-        down = observation.state in (ConnectionState.CLOSED, ConnectionState.CONNECTING)
-        if down and recovery_is_due(self._known.get(chip.id), self._cycle.tick):
-            try:
-                recovery = await gateway.recover(channel, observation.state)
-                if recovery.taken:
-                    # A session with its credentials comes back at once; one that does not is looked at
-                    # again by the next cycle.
-                    observation = await gateway.connection_state(channel)
-            except GatewayError as error:
-                recovery_error = error
-        deliveries = None
-        waiting = self._unconfirmed.get(chip.id)
-        if waiting and gateway.polls_confirmations:
-            deliveries = await self._ask_about(channel, waiting)
-        return _Seen(chip, observation, recovery, None, recovery_error, deliveries)
-
-    async def _ask_about(
-        self, channel: Channel, waiting: Sequence[Unconfirmed]
-    ) -> Mapping[str, MessageState] | None:
-        gateway = self._hub.gateway(channel.provider)
-        # The gateway keeps whole seconds, and its clock need not be ours.
-        since = waiting[0].sent_at - timedelta(minutes=5)
-        until = self._cycle.tick + timedelta(minutes=10)
-        try:
-            return await gateway.delivery_states(channel, since, until)
-        except GatewayError:
-            # Nothing is lost: the next cycle asks again, and the state call above reports a gateway
-            # that does not answer.
-            return None
-
-
-async def _look(
-    world: World,
-    cycle: Cycle,
-    observed: Sequence[Chip],
-    known: Mapping[str, Connection],
-    unconfirmed: Mapping[str, Sequence[Unconfirmed]],
-) -> list[_Seen | BaseException]:
-    async with open_hub(world, cycle) as hub:
-        watch = _Watch(hub, cycle, known, unconfirmed)
-        return await run_together(observed, watch.look_at)
+    rows: Sequence[Connection]
+    returned: Sequence[Chip]
+    confirmed: Confirmed
+    resolved: Resolved
 
 
 def refresh_connections(world: World, cycle: Cycle) -> StepReport:
-    """Observe every participating or degraded chip, recover what is down, confirm deliveries.
+    """Observe every participating or degraded chip, recover what is down, confirm and resolve messages.
 
     Raises:
         ExceptionGroup: our own code raised for some chips; the others were dealt with.
     """
     with world.store.read() as tx:
-        observed = [
-            chip
-            for chip in chips.of_pool(tx, cycle.pool, statuses=OBSERVED_STATUSES)
-            if chip.role != LISTENER_ROLE
-        ]
+        everyone = {chip.id: chip for chip in chips.of_pool(tx, cycle.pool)}
         known = connections.of_pool(tx, cycle.pool)
-        waiting = messages.unconfirmed(tx, cycle.pool, since=cycle.tick - ASK_ABOUT_FOR)
-    unconfirmed = {key: list(group) for key, group in groupby(waiting, key=lambda m: m.sender_chip_id)}
-    results = asyncio.run(_look(world, cycle, observed, known, unconfirmed))
-    seen = [result for result in results if isinstance(result, _Seen)]
-    bugs = [result for result in results if isinstance(result, Exception)]
+        since = cycle.tick - ASK_ABOUT_FOR
+        waiting = deliveries.open_questions(tx, cycle.pool, since=since)
+        silent = deliveries.silent_sends(tx, cycle.pool, since=since, until=cycle.tick - ZOMBIE_AFTER)
+        questions = questions_of(world, cycle, waiting, everyone)
+        unknown = [question for question in questions if question.is_unknown]
+        ours = deliveries.known_ids(tx, cycle.pool, since=since - 2 * CLOCKS_DIFFER_BY) if unknown else set()
+    observed = [c for c in everyone.values() if c.status in OBSERVED_STATUSES and c.role != LISTENER_ROLE]
+    watch = Watch(world, cycle, everyone, known, questions, ours, silent)
+    watched = run_in_loop(world, watch.look(observed))
+    findings = judge(unknown, watched.asked.answers, ours) if unknown else []
+    done = _write(world, cycle, watched, findings)
+    report = _report(world, watched, done, unknown)
+    _log(world, watched, done, unknown)
+    if watched.bugs:
+        for bug in watched.bugs:
+            world.log.failure(
+                "Looking at a chip's connection failed in our own code", world.redactor.traceback(bug)
+            )
+        raise ExceptionGroup("looking at connections failed in our own code", watched.bugs)
+    return report
+
+
+def _write(world: World, cycle: Cycle, watched: Watched, findings: Sequence[Finding]) -> _Done:
+    seen = watched.seen
     with world.store.write() as tx:
         tx.lock_pool(cycle.pool)
         known = connections.of_pool(tx, cycle.pool)
-        rows = [_connection_after(world, cycle, one, known.get(one.chip.id)) for one in seen]
+        suspects = [row.chip_id for row in known.values() if row.last_recovery_action == ZOMBIE_RESTART]
+        alive = deliveries.confirmed_since_recovery(tx, suspects)
+        rows = [_connection_after(world, cycle, one, known.get(one.chip.id), alive) for one in seen]
         connections.store(tx, rows)
         returned = [
             one.chip
@@ -166,19 +115,18 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
             if row.recovered_at == cycle.tick and row.state is ConnectionState.OPEN
         ]
         _welcome_back(tx, cycle, returned)
-        confirmed, late_failures = _confirm(tx, cycle, seen, unconfirmed)
-    report = _report(world, rows, seen, returned, confirmed, late_failures)
-    _log(world, seen)
-    if bugs:
-        for bug in bugs:
-            world.log.failure(
-                "Looking at a chip's connection failed in our own code", world.redactor.traceback(bug)
-            )
-        raise ExceptionGroup("looking at connections failed in our own code", bugs)
-    return report
+        gone = {i: one for one in seen if one.removed_while_down for i in one.removed}
+        taken_out = [Receipt(i, MessageState.FAILED, _DEQUEUED, FailureClass.DISCONNECTED) for i in gone]
+        confirmed = apply_receipts(tx, world, [*watched.receipts, *taken_out], at=cycle.tick)
+        settled = {finding.message_id for finding in findings}
+        never = [Finding(i, None, _DEQUEUED) for i in gone if i not in settled]
+        resolved = apply(tx, world, cycle, [*findings, *never])
+    return _Done(rows, returned, confirmed, resolved)
 
 
-def _connection_after(world: World, cycle: Cycle, one: _Seen, known: Connection | None) -> Connection:
+def _connection_after(
+    world: World, cycle: Cycle, one: Seen, known: Connection | None, alive: Collection[str]
+) -> Connection:
     tick = cycle.tick
     before = known or Connection(
         chip_id=one.chip.id,
@@ -239,11 +187,13 @@ def _connection_after(world: World, cycle: Cycle, one: _Seen, known: Connection 
         )
     if after.state is ConnectionState.OPEN:
         came_back = was_down or one.recovery is not None
+        # A session that was dead though it said open is not alive because it says so.
+        doubtful = after.last_recovery_action == ZOMBIE_RESTART and one.chip.id not in alive
         after = replace(
             after,
             needs_person=None,
-            recovery_attempts=0,
-            next_recovery_at=None,
+            recovery_attempts=after.recovery_attempts if doubtful else 0,
+            next_recovery_at=after.next_recovery_at if doubtful else None,
             recovered_at=tick if came_back else before.recovered_at,
             last_error_at=None if came_back else before.last_error_at,
         )
@@ -264,67 +214,46 @@ def _welcome_back(tx: Transaction, cycle: Cycle, returned: Sequence[Chip]) -> No
     )
 
 
-def _confirm(
-    tx: Transaction, cycle: Cycle, seen: Sequence[_Seen], unconfirmed: Mapping[str, Sequence[Unconfirmed]]
-) -> tuple[int, int]:
-    """Move messages up their scale by what their gateway says; returns (confirmed, failed late)."""
-    rank = {state: place for place, state in enumerate(MESSAGE_SCALE)}
-    moved: list[dict[str, Any]] = []
-    confirmed: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
-    for one in seen:
-        for message in unconfirmed.get(one.chip.id, ()):
-            state = (one.deliveries or {}).get(message.gateway_message_id)
-            if state is None:
-                continue
-            if state is MessageState.FAILED:
-                failed.append(
-                    {
-                        "id": message.id,
-                        "state": MessageState.FAILED,
-                        "failure_class": FailureClass.TRANSIENT,
-                        "failure_text": "the gateway reported ERROR after it had accepted the message",
-                    }
-                )
-            elif rank.get(state, 0) > rank[message.state]:
-                moved.append({"id": message.id, "state": state})
-                if state in CONFIRMED_STATES:
-                    confirmed.append({"id": message.id, "confirmed_at": cycle.tick})
-    messages.change(tx, moved)
-    messages.change(tx, confirmed)
-    messages.change(tx, failed)
-    return len(confirmed), len(failed)
-
-
-def _report(
-    world: World,
-    rows: Sequence[Connection],
-    seen: Sequence[_Seen],
-    returned: Sequence[Chip],
-    confirmed: int,
-    late_failures: int,
-) -> StepReport:
+def _report(world: World, watched: Watched, done: _Done, unknown: Sequence[Question]) -> StepReport:
+    seen, rows = watched.seen, done.rows
     shown = {one.chip.id: one.chip.last4 for one in seen}
-    notes = [f"…{chip.last4} is back" for chip in returned]
+    notes = [f"…{chip.last4} is back" for chip in done.returned]
     notes += [f"…{shown[row.chip_id]} needs a person: {row.needs_person}" for row in rows if row.needs_person]
     return StepReport(
         {
             "observed": len(rows),
             "connected": sum(row.state is ConnectionState.OPEN for row in rows),
             "recovery_attempts": sum(o.recovery is not None or o.recovery_error is not None for o in seen),
-            "recovered": len(returned),
+            "recovered": len(done.returned),
+            "zombies": sum(one.is_zombie for one in seen),
+            "wrong_numbers": sum(one.wrong_number for one in seen),
+            "removed_from_queues": sum(len(one.removed) for one in seen),
             "gateway_errors": sum(row.gateway_error is not None for row in rows),
-            "confirmed": confirmed,
-            "failed_late": late_failures,
+            "confirmed": done.confirmed.confirmed,
+            "failed_late": done.confirmed.failed_late,
+            "look_ups": watched.asked.calls,
+            "resolved_accepted": done.resolved.accepted,
+            "resolved_failed": done.resolved.failed,
+            "still_unknown": max(0, len(unknown) - done.resolved.accepted - done.resolved.failed),
         },
         tuple(world.redactor.text(note) for note in notes),
     )
 
 
-def _log(world: World, seen: Sequence[_Seen]) -> None:
-    for one in seen:
+def _log(world: World, watched: Watched, done: _Done, unknown: Sequence[Question]) -> None:
+    for one in watched.seen:
         for title, error in (("state", one.error), ("recovery", one.recovery_error)):
             if error is not None:
                 world.log.failure(
                     f"…{one.chip.last4}: asking for {title} failed: {error}", world.redactor.traceback(error)
                 )
+        if one.is_zombie or one.wrong_number:
+            detail = one.observation.detail if one.observation is not None else ""
+            world.log.warning(world.redactor.text(f"…{one.chip.last4} cannot be trusted to send: {detail}"))
+        if one.removed:
+            told = f"…{one.chip.last4}: {len(one.removed)} messages given up on were taken out of its queue"
+            world.log.warning(told)
+    if unknown:
+        found, never = done.resolved.accepted, done.resolved.failed
+        told = f"Of {len(unknown)} messages of unknown outcome {found} were accepted and {never} were not"
+        world.log.info(told)

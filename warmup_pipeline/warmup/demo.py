@@ -11,7 +11,7 @@ Source: interface.md, "Command line" (demo) and issue 2, "What it must show".
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -185,13 +185,14 @@ def seen_by_gateway(world: World) -> list[SeenMessage]:
         while True:
             answer = client.get("/_sim/messages", params={"since": since, "limit": _PAGE})
             page = answer.raise_for_status().json()
-            found += [_seen(row) for row in page["messages"]]
+            found += [seen_message(row) for row in page["messages"]]
             if not page["messages"]:
                 return found
             since = page["next_since"]
 
 
-def _seen(row: Mapping[str, Any]) -> SeenMessage:
+def seen_message(row: Mapping[str, Any]) -> SeenMessage:
+    """Return one row of ``/_sim/messages``."""
     trace = row["trace"] or {}
     recipient = row["recipient_instance"]
     return SeenMessage(
@@ -248,6 +249,8 @@ class Figures:
         recovered: chips that were down and came back in these cycles.
         sent_by_chip: messages of these cycles by sender, for chips that take part or sent.
         received_by_chip: the same by recipient.
+        most_in_hour: most messages of one chip within 60 minutes, of all that was sent.
+        most_in_day: most messages of one chip on a local day, an import's count included.
     """
 
     cycles: int
@@ -267,6 +270,8 @@ class Figures:
     recovered: tuple[str, ...]
     sent_by_chip: Mapping[str, int]
     received_by_chip: Mapping[str, int]
+    most_in_hour: int
+    most_in_day: int
 
     @property
     def success_rate(self) -> float | None:
@@ -316,33 +321,48 @@ class Figures:
 
 
 class _Use:
-    """Counts what each chip had sent before a moment, as limits count it."""
+    """Counts what each chip had sent before a moment, as limits count it. Sends come in the order of time."""
 
     def __init__(self, zone: ZoneInfo, imported: Mapping[tuple[str, date], int]) -> None:
         self._zone = zone
         self._imported = imported
-        self._times: dict[str, list[datetime]] = defaultdict(list)
+        self._hour: dict[str, deque[datetime]] = defaultdict(deque)
+        self._day: dict[str, tuple[date, int]] = {}
+        self.most_in_hour = 0
+        self.most_in_day = 0
 
     def add(self, chip_id: str, at: datetime) -> tuple[int, int]:
         """Count one send; returns how many there are of the hour (t - 60 min, t] and the day with it."""
-        times = self._times[chip_id]
-        times.append(at)
+        hour = self._hour[chip_id]
+        hour.append(at)
+        while hour[0] <= at - _HOUR:
+            hour.popleft()
         day = local_day(at, self._zone)
-        in_hour = sum(at - _HOUR < t <= at for t in times)
-        in_day = sum(local_day(t, self._zone) == day for t in times)
-        return in_hour, in_day + self._imported.get((chip_id, day), 0)
+        known, count = self._day.get(chip_id, (day, 0))
+        self._day[chip_id] = (day, count + 1 if known == day else 1)
+        in_day = self._day[chip_id][1] + self._imported.get((chip_id, day), 0)
+        self.most_in_hour = max(self.most_in_hour, len(hour))
+        self.most_in_day = max(self.most_in_day, in_day)
+        return len(hour), in_day
 
 
-def measure(world: World, ran: Sequence[Cycle], *, pool: str = DEFAULT_POOL) -> Figures:
+def measure(
+    world: World,
+    ran: Sequence[Cycle],
+    *,
+    pool: str = DEFAULT_POOL,
+    seen: Sequence[SeenMessage] | None = None,
+) -> Figures:
     """Return what some cycles of a pool did, from the simulator's log and the database.
 
     Args:
         world: simulated; nothing is changed.
         ran: the cycles; figures of sends are theirs alone, while limits look at all that was sent.
         pool: their pool.
+        seen: what the gateways accepted, where it was read already.
     """
     cycle_ids = {cycle.id for cycle in ran}
-    seen = seen_by_gateway(world)
+    seen = seen_by_gateway(world) if seen is None else seen
     with world.store.read() as tx:
         of_pool = {chip.id: chip for chip in chips.of_pool(tx, pool)}
         balances = chips.balances(tx, pool)
@@ -358,7 +378,8 @@ def measure(world: World, ran: Sequence[Cycle], *, pool: str = DEFAULT_POOL) -> 
         recovered = demo_store.recovered_between(tx, pool, first, at) if ran else []
 
     imported = {(i, b.day): b.sent_on_day for i, b in balances.items() if b.day is not None}
-    sight = _Sight(world, of_pool, log, cycle_ids, _Use(world.policy.zone, imported))
+    use = _Use(world.policy.zone, imported)
+    sight = _Sight(world, of_pool, log, cycle_ids, use)
     for message in sorted(seen, key=lambda m: m.at):
         sight.look_at(message)
     two_way = _bidirectional(own)
@@ -390,6 +411,8 @@ def measure(world: World, ran: Sequence[Cycle], *, pool: str = DEFAULT_POOL) -> 
         recovered=tuple(sorted(last4[i] for i in recovered)),
         sent_by_chip=_by_chip(sight.sent, of_pool),
         received_by_chip=_by_chip(sight.received, of_pool),
+        most_in_hour=use.most_in_hour,
+        most_in_day=use.most_in_day,
     )
 
 

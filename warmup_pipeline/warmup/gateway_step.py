@@ -1,16 +1,16 @@
 """How a step talks to the gateways: one event loop, one hub, for the step's length.
 
-Holds: :func:`open_hub`, :func:`channel_of`, :func:`run_together`. HTTP clients live inside one
+Holds: :func:`run_in_loop`, :func:`open_hub`, :func:`channel_of`, :func:`run_together`. HTTP clients live inside one
 event loop and are closed with it (root cause 5 was a client that outlived its loop).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from warmup_pipeline.gateways.base import Channel
 from warmup_pipeline.gateways.hub import GatewayHub
@@ -50,6 +50,12 @@ async def open_hub(world: World, cycle: Cycle) -> AsyncIterator[GatewayHub]:
         transport_factory=world.transport_factory,
     ) as hub:
         yield hub
+
+
+def run_in_loop(world: World, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Do a step's asynchronous part in an event loop of its own, which is closed with it."""
+    with asyncio.Runner(loop_factory=world.loop_factory) as runner:
+        return runner.run(work)
 
 
 async def run_together(

@@ -20,9 +20,10 @@ from warmup_pipeline.domain.conversation import (
     pick,
     turns_by_side,
 )
+from warmup_pipeline.domain.localtime import window_bounds
 from warmup_pipeline.domain.pairing import Candidate, PairHistory
 from warmup_pipeline.domain.presend import is_connected, takes_part, validate
-from warmup_pipeline.domain.values import CircuitState, ConversationState, Decision
+from warmup_pipeline.domain.values import ActivityState, CircuitState, ConversationState, Decision
 from warmup_pipeline.store import activities, conversations, messages
 from warmup_pipeline.store import pairings as pairing_store
 from warmup_pipeline.store.activities import Activity, Deferral
@@ -35,6 +36,9 @@ from warmup_pipeline.warmup.world import StepReport, World
 
 TRY_AGAIN_AFTER: Final = timedelta(minutes=15)
 """When a deferral has no known end (domain.md, "Pairing")."""
+
+_PAIRED_RECENTLY: Final = timedelta(hours=24)
+"""For how long having been paired costs a pair points."""
 
 _LOOK_BACK: Final = timedelta(days=7)
 """How far back a run of unanswered turns can reach: each opening of it rests at most a day."""
@@ -76,13 +80,15 @@ def resting_pairs(
 
 def _history(tx: Transaction, world: World, cycle: Cycle, facts: PoolFacts) -> PairHistory:
     rules = world.policy.pairs
-    openings = conversations.last_openings(tx, cycle.pool, since=cycle.tick - timedelta(hours=24))
-    recent = cycle.tick - timedelta(hours=rules.hours_between_openings)
+    between = timedelta(hours=rules.hours_between_openings)
+    openings = conversations.last_openings(tx, cycle.pool, since=cycle.tick - max(between, _PAIRED_RECENTLY))
     past = conversations.often_unanswered(tx, cycle.pool, since=cycle.tick - _LOOK_BACK)
     return PairHistory(
         open_between={frozenset((c.opener_chip_id, c.responder_chip_id)) for c in facts.unclosed},
-        opened_within_4h={frozenset(k.split("|")) for k, at in openings.items() if at > recent},
-        paired_within_24h={frozenset(k.split("|")) for k in openings},
+        opened_within_4h={frozenset(k.split("|")) for k, at in openings.items() if at > cycle.tick - between},
+        paired_within_24h={
+            frozenset(k.split("|")) for k, at in openings.items() if at > cycle.tick - _PAIRED_RECENTLY
+        },
         resting=resting_pairs(
             past, at=cycle.tick, cap=rules.unanswered_turns, rest=timedelta(hours=rules.unanswered_rest_hours)
         ),
@@ -139,12 +145,12 @@ def pair_chips(world: World, cycle: Cycle) -> StepReport:
             tx,
             {p["partner_activity_id"]: p["conversation_id"] for _, p in opened if p["partner_activity_id"]},
         )
-        put_off = [
-            *_deferrals(cycle, ready, sorted(short), "budget_reserved"),
-            *_deferrals(cycle, openers, result.unpaired, "no_partner"),
-            *_deferrals(cycle, openers, no_dialogue, "no_dialogue"),
-        ]
-        activities.defer(tx, put_off, pool=cycle.pool, cycle_id=cycle.id, day=cycle.day, at=cycle.tick)
+        without = {
+            **dict.fromkeys(sorted(short), "budget_reserved"),
+            **dict.fromkeys(result.unpaired, "no_partner"),
+            **dict.fromkeys(no_dialogue, "no_dialogue"),
+        }
+        _put_off(tx, world, cycle, ready, without)
     names = {chip_id: f"…{chip.last4}" for chip_id, chip in facts.chips.items()}
     notes = [
         f"{names[p['opener_chip_id']]} → {names[p['responder_chip_id']]} (score {p['score']})"
@@ -260,13 +266,34 @@ def _dialogue(
     return pick(candidates, seed=seed)
 
 
-def _deferrals(
-    cycle: Cycle, held: Mapping[str, Activity], chip_ids: Iterable[str], reason: str
-) -> list[Deferral]:
-    return [
-        Deferral(
-            chip_id, held[chip_id].type, reason, cycle.tick + TRY_AGAIN_AFTER, activity_id=held[chip_id].id
+def _put_off(
+    tx: Transaction, world: World, cycle: Cycle, held: Mapping[str, Activity], without: Mapping[str, str]
+) -> None:
+    """Defer openings that found nobody to open with (chip id -> reason), or expire them.
+
+    An opening with no time left today becomes ``expired`` (domain.md, "A conversation").
+    """
+    until = cycle.tick + TRY_AGAIN_AFTER
+    _, closes = window_bounds(cycle.day, world.policy)
+    if until >= closes:
+        activities.finish(
+            tx,
+            [
+                {
+                    "id": held[chip_id].id,
+                    "state": ActivityState.EXPIRED,
+                    "reason": reason,
+                    "detail": None,
+                    "final_at": cycle.tick,
+                    "cycle_id": cycle.id,
+                    "traceback": None,
+                }
+                for chip_id, reason in without.items()
+            ],
         )
-        for chip_id in chip_ids
-        if chip_id in held
+        return
+    put_off = [
+        Deferral(chip_id, held[chip_id].type, reason, until, activity_id=held[chip_id].id)
+        for chip_id, reason in without.items()
     ]
+    activities.defer(tx, put_off, pool=cycle.pool, cycle_id=cycle.id, day=cycle.day, at=cycle.tick)

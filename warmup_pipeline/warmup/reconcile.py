@@ -4,7 +4,8 @@ Holds: :func:`reconcile`, run in the transaction that begins a cycle. By then no
 pool is alive, so whatever others hold was left by a process that ended between two lines:
 
 - an approval that was never spent lapses: nothing was sent for it;
-- a message still ``sending`` may have gone or not: it becomes ``unknown`` and is never sent again;
+- a message still ``sending`` may have gone or not: it becomes ``unknown`` and is never sent again; the
+  same cycle's first step then asks the gateways about it (``resolve``);
 - a conversation whose opening was never written down is closed as ``not_sent``;
 - a claimed activity becomes what its first turn became, or is planned again if there was none;
 - a reply turn that was held is free again;
@@ -15,12 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from warmup_pipeline.domain.values import ACCEPTED_STATES, ActivityState, FailureClass, MessageState
 from warmup_pipeline.store import activities, chips, conversations, messages, validations
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
+
+_INTERRUPTED: Final = (
+    "No exception was raised: the process that was sending this message ended before it noted the outcome.\n"
+    "Found by the cycle that began at {at}. Whether the message went is asked of the gateways; it is "
+    "never sent again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ def reconcile(tx: Transaction, cycle: Cycle) -> Reconciled:
                 "state": MessageState.UNKNOWN,
                 "failure_class": FailureClass.UNKNOWN,
                 "failure_text": "the process ended while this was being sent",
+                "traceback": _INTERRUPTED.format(at=cycle.began_at.isoformat()),
                 "ended_at": cycle.began_at,
             }
             for message_id, _ in interrupted

@@ -37,7 +37,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
 from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.activities.registry import Work
-from warmup_pipeline.warmup.gateway_step import channel_of, open_hub, seconds_left
+from warmup_pipeline.warmup.gateway_step import channel_of, open_hub, run_in_loop, seconds_left
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.outcomes import Outcome, Standing, record_outcomes
 from warmup_pipeline.warmup.pair import TRY_AGAIN_AFTER
@@ -85,7 +85,7 @@ def send_messages(world: World, cycle: Cycle) -> StepReport:
     plan = _load(world, cycle)
     tally = _Tally()
     if plan.sends or plan.actions:
-        asyncio.run(_Sender(world, cycle, plan, tally).run())
+        run_in_loop(world, _Sender(world, cycle, plan, tally).run())
     if tally.bugs:
         raise ExceptionGroup(f"{len(tally.bugs)} of this step's sends failed in our own code", tally.bugs)
     return StepReport(

@@ -5,7 +5,9 @@ day again, from the log). Source: domain.md, "Daily summary": recomputing a past
 and ``cycles`` gives the same rows.
 
 While a day runs, its cycles are counted up to the tick of the cycle that computes it, whose own
-duration and health are not known yet; the first cycle of the next day makes the day final.
+duration and health are not known yet; the first cycle of the next day makes the day final. What
+happened on a day can still change on the next one: a delivery is confirmed or fails late, and every
+pool expires what its own day left. So the day before is computed again where its log has moved.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from warmup_pipeline.store import summaries
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.summaries import ChipDay, PoolDay
+from warmup_pipeline.warmup.chip_days import note_chip_days
 from warmup_pipeline.warmup.lifecycle import INTERVAL
 from warmup_pipeline.warmup.world import StepReport, World
 
@@ -34,12 +37,13 @@ _HEALTH_RANK: Mapping[str | None, int] = {
 
 
 def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
-    """Bring the cycle's day up to its tick, and make earlier days final that are not yet."""
+    """Bring the cycle's day up to its tick, and earlier days to their end that are not final or have moved."""
     with world.store.write() as tx:
-        for day in summaries.unfinished_days(tx, cycle.day):
+        for day in summaries.days_to_finish(tx, cycle.day):
             summaries.replace_day(tx, day, compute_day(tx, world, day, as_of=None))
         rows = compute_day(tx, world, cycle.day, as_of=cycle.tick)
         summaries.replace_day(tx, cycle.day, rows)
+        note_chip_days(tx, world, cycle)
     return _report(rows)
 
 

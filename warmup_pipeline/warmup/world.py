@@ -6,6 +6,7 @@ environment (settings does that), any rule.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class World:
         mode: ``live`` or ``simulated``: stored with each cycle and shown with every summary.
         now: the real time, UTC. A cycle's logical time is its tick, never this.
         transport_factory: makes the HTTP transport of each client; ``None`` for real sockets.
+        loop_factory: makes the event loop of each step that talks to gateways; ``None`` for a real one.
         dry_run: do everything but ask gateways to act and keep what was decided.
     """
 
@@ -78,6 +80,7 @@ class World:
     log: StepLog
     now: Callable[[], datetime]
     transport_factory: Callable[[], httpx.AsyncBaseTransport] | None = None
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
     @property
     def is_simulated(self) -> bool:

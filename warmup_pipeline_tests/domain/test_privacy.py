@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import assume, given
@@ -146,3 +148,49 @@ def test_redacting_twice_changes_nothing_more(text):
     redactor = Redactor([TOKEN])
     once = redactor.text(text)
     assert redactor.text(once) == once
+
+
+SECRET = 'k3y/with +blank"quote\\and ü'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        quote(SECRET, safe=""),
+        quote(SECRET, safe="").lower(),
+        quote_plus(SECRET),
+        quote(quote(SECRET, safe=""), safe=""),
+        json.dumps(SECRET),
+        json.dumps(SECRET, ensure_ascii=False),
+        json.dumps(json.dumps({"error": SECRET})),
+        repr({"key": SECRET}),
+    ],
+)
+def test_a_known_secret_is_hidden_in_whatever_form_it_is_written(written):
+    shown = Redactor([SECRET]).text(f"GET /x?a={written} failed")
+    assert MASK in shown
+    assert "k3y" not in shown
+    assert "blank" not in shown
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        json.dumps(json.dumps({"apikey": "abcd1234", "n": 1})),
+        json.dumps(json.dumps(json.dumps({"token": "abcd1234", "n": 1}))),
+        "[(b'client-token', b'abcd1234'), (b'host', b'x')]",
+        "('token', 'abcd1234')",
+        "Authorization: Basic abcd1234==",
+        "next=https%3A%2F%2Fx%2Ftoken%2Fabcd1234%2Fsend-text",
+        "next=%2Fhook%3Fkey%3Dabcd1234%26a%3D1",
+    ],
+)
+def test_a_secret_nobody_named_is_hidden_in_quotes_within_quotes_and_in_percent_codes(written):
+    shown = PLAIN.text(written)
+    assert MASK in shown
+    assert "abcd1234" not in shown
+
+
+@pytest.mark.parametrize("text", ["the token was refused", "password, please", "tokens, keys and more"])
+def test_words_that_only_name_a_secret_stay(text):
+    assert PLAIN.text(text) == text

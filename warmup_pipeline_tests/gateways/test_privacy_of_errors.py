@@ -63,7 +63,11 @@ USES: dict[str, Use] = {
     "read": lambda g, chip: g.mark_read(chip, [Received("3A1", RECIPIENT_PHONE)], AT),
     "state": lambda g, chip: g.connection_state(chip),
     "recover": lambda g, chip: g.recover(chip, ConnectionState.CLOSED),
-    "deliveries": lambda g, chip: g.delivery_states(chip, AT, AT),
+    "messages": lambda g, chip: g.messages_of(chip, AT, AT, sent_only=False),
+    "queue": lambda g, chip: g.queue_of(chip),
+    "unqueue": lambda g, chip: g.drop_from_queue(chip, "A-ZAAP-ID"),
+    "privacy id": lambda g, chip: g.privacy_id(chip, RECIPIENT_PHONE),
+    "number": lambda g, chip: g.own_number(chip),
 }
 
 QUOTED = (

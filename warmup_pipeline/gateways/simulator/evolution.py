@@ -179,10 +179,12 @@ class EvolutionGateway:
             if not key or not state.token_exists(self.provider, key):
                 return unauthorized()
             mine = key
-        rows = [i for i in state.instances(self.provider) if mine is None or i.token == mine]
         name = query.get("instanceName")
+        named = None if name is None else state.instance(self.provider, name)
+        every = state.instances(self.provider) if name is None else [named] if named is not None else []
+        rows = [i for i in every if mine is None or i.token == mine]
         if name is not None:
-            rows = [i for i in rows if i.name == name and i.loaded]
+            rows = [i for i in rows if i.loaded]
             if not rows:
                 return error(404, [f'Instance "{name}" not found'])
         if "instanceId" in query:

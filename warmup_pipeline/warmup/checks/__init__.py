@@ -1,0 +1,26 @@
+"""The health checks: what must hold, and how it is judged.
+
+Holds: :data:`CHECKS`, one :class:`CheckSpec` per asset check of the project. Each judges the whole
+database, of all pools, from the rows themselves. Add here: a check goes to the module of its asset,
+as a judge and its line in that module's ``CHECKS``; this file changes for a new module only. Do not
+add: how Dagster runs a check (orchestration.checks), SQL (store.audit).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from warmup_pipeline.warmup.checks import connections, messages, metrics, phases, planning, summary
+from warmup_pipeline.warmup.checks.spec import CheckSpec, note_verdict
+
+CHECKS: Final[tuple[CheckSpec, ...]] = (
+    *connections.CHECKS,
+    *planning.CHECKS,
+    *messages.CHECKS,
+    *metrics.CHECKS,
+    *phases.CHECKS,
+    *summary.CHECKS,
+)
+"""Every asset check of the project, in the order of the assets."""
+
+__all__ = ["CHECKS", "CheckSpec", "note_verdict"]

@@ -1,0 +1,155 @@
+"""Checks on ``presend_validations`` and ``messages``: was what was sent allowed, and did it arrive?
+
+Holds: the judges of these assets and their lines in :data:`CHECKS`. Source: domain.md, "Pre-send
+validation", "Failures", "Health", and root causes 7 and 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from warmup_pipeline.domain.health import Verdict, conversa_par_success
+from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.policy import HARD_CAPS
+from warmup_pipeline.store import audit
+from warmup_pipeline.store.audit import Found, PhaseLimits
+from warmup_pipeline.warmup.checks.scene import load_scene, none_wrong
+from warmup_pipeline.warmup.checks.spec import CheckSpec
+from warmup_pipeline.warmup.world import World
+
+
+def every_send_was_approved(world: World) -> Verdict:
+    """Judge whether every message has the approval that allowed exactly it (root cause 7)."""
+    with world.store.read() as tx:
+        scene, found = load_scene(tx, world), audit.unapproved_messages(tx)
+    return none_wrong(
+        "every_send_was_approved",
+        scene,
+        found,
+        good="all {n} messages were approved before they were sent",
+        bad="{n} messages have no approval of their own",
+    )
+
+
+def conversa_par_success_rate(world: World) -> Verdict:
+    """Judge how many conversation turns were accepted."""
+    with world.store.read() as tx:
+        scene = load_scene(tx, world)
+        days = {name: local_day(at, world.policy.zone) for name, at in scene.at.items()}
+        since = {name: at - timedelta(hours=24) for name, at in scene.at.items()}
+        by_pool = audit.attempts_by_pool(tx, day=days, since=since)
+        types = sorted(world.activities.openings)
+        due = sum(audit.openings_due(tx, name, days[name], at, types) for name, at in scene.at.items())
+    today, lately = audit.all_attempts(by_pool)
+    found = conversa_par_success(today, lately, sends_due_today=due > 0)
+    # The verdict is on all pools together; the pools that by themselves would not pass are named.
+    poor = tuple(
+        f"pool {name}"
+        for name, (its_today, its_lately) in sorted(by_pool.items())
+        if not conversa_par_success(its_today, its_lately, sends_due_today=False).passed
+    )
+    return replace(found, concerned=poor)
+
+
+def phase_limits_respected(world: World) -> Verdict:
+    """Judge whether any chip ever sent more than its phase allows in an hour or a day."""
+    limits = PhaseLimits(
+        policy=world.policy_name,
+        of_policy={phase: (p.sends_per_hour, p.sends_per_day) for phase, p in world.policy.phases.items()},
+        caps=HARD_CAPS,
+    )
+    with world.store.read() as tx:
+        scene = load_scene(tx, world)
+        day, hour = audit.over_day_limit(tx, limits), audit.over_hour_limit(tx, limits)
+    found = Found(day.looked_at, day.wrong + hour.wrong, tuple(sorted({*day.chip_ids, *hour.chip_ids})))
+    judged = none_wrong(
+        "phase_limits_respected",
+        scene,
+        found,
+        good="all {n} sends were within the limits of their phase",
+        bad="{n} sends were above a limit of their phase",
+    )
+    return replace(judged, numbers={**judged.numbers, "over_day": day.wrong, "over_hour": hour.wrong})
+
+
+def no_duplicate_sends(world: World) -> Verdict:
+    """Judge whether any turn was sent twice."""
+    with world.store.read() as tx:
+        scene, found = load_scene(tx, world), audit.duplicate_messages(tx)
+    return none_wrong(
+        "no_duplicate_sends",
+        scene,
+        found,
+        good="none of {n} messages was sent twice",
+        bad="{n} messages are doubles",
+    )
+
+
+def failures_carry_traceback(world: World) -> Verdict:
+    """Judge whether every failure kept its traceback (root cause 8)."""
+    with world.store.read() as tx:
+        scene, found = load_scene(tx, world), audit.failures_without_traceback(tx)
+    return none_wrong(
+        "failures_carry_traceback",
+        scene,
+        found,
+        good="all {n} failures kept their traceback, or say how they were heard of",
+        bad="{n} failures have no traceback",
+    )
+
+
+def recipients_in_pool(world: World) -> Verdict:
+    """Judge whether every message stayed among the operator's own chips of one pool."""
+    with world.store.read() as tx:
+        scene, found = load_scene(tx, world), audit.recipients_outside_pool(tx)
+    return none_wrong(
+        "recipients_in_pool",
+        scene,
+        found,
+        good="all {n} messages went from a chip to another chip of its pool",
+        bad="{n} messages left their pool",
+    )
+
+
+CHECKS: Final = (
+    CheckSpec(
+        "presend_validations",
+        "every_send_was_approved",
+        "Every message has an approval of pre-send validation that allowed exactly it.",
+        every_send_was_approved,
+    ),
+    CheckSpec(
+        "messages",
+        "conversa_par_success_rate",
+        "How many conversation turns the gateways accepted: today from five attempts on, else in the last 24 "
+        "hours. 80 % passes, 50 % warns, below fails; the target is above 90 %.",
+        conversa_par_success_rate,
+    ),
+    CheckSpec(
+        "messages",
+        "phase_limits_respected",
+        "No chip sent more than its phase allows within any 60 minutes or any local day.",
+        phase_limits_respected,
+    ),
+    CheckSpec(
+        "messages",
+        "no_duplicate_sends",
+        "No turn of a conversation was sent twice.",
+        no_duplicate_sends,
+    ),
+    CheckSpec(
+        "messages",
+        "failures_carry_traceback",
+        "Every failed or unknown send, and every such action, kept its whole traceback. One that no code of ours "
+        "saw fail (reported by the gateway later, or cut off with the process) says so in words.",
+        failures_carry_traceback,
+    ),
+    CheckSpec(
+        "messages",
+        "recipients_in_pool",
+        "Every message went from one of your chips to another one of the same pool.",
+        recipients_in_pool,
+    ),
+)

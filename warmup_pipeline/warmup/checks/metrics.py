@@ -1,0 +1,106 @@
+"""Checks on ``chip_metrics``: are the stored metrics what the message log says (root cause 6)?
+
+Holds: the judges of that asset and their lines in :data:`CHECKS`. A pool whose cycle is running is
+judged by what it last derived: its own run judges it again once it has derived anew.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from warmup_pipeline.domain.health import Verdict
+from warmup_pipeline.domain.metrics import ChipMetrics
+from warmup_pipeline.store import audit
+from warmup_pipeline.store import derived as derived_store
+from warmup_pipeline.store.audit import Found
+from warmup_pipeline.warmup.checks.scene import few, load_scene, none_wrong
+from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
+from warmup_pipeline.warmup.derive import compute_metrics
+from warmup_pipeline.warmup.world import World
+
+
+def metrics_match_log(world: World) -> Verdict:
+    """Judge whether the stored metrics are what the log says (root cause 6)."""
+    wrong: list[str] = []
+    compared = 0
+    with world.store.read() as tx:
+        scene = load_scene(tx, world)
+        computed = audit.metrics_computed_at(tx)
+        for pool in scene.pools:
+            at = computed.get(pool.name)
+            if at is None or scene.derives_later(pool.name, at):
+                continue
+            stored = derived_store.metrics(tx, pool.name)
+            for chip_id, fresh in compute_metrics(tx, world, pool.name, at).items():
+                compared += 1
+                kept = stored.get(chip_id)
+                if kept is None or not _same(kept, fresh):
+                    wrong.append(chip_id)
+    return none_wrong(
+        "metrics_match_log",
+        scene,
+        Found(compared, len(wrong), tuple(wrong)),
+        good="the metrics of all {n} chips are what the message log says",
+        bad="the metrics of {n} chips are not what the message log says",
+    )
+
+
+def _same(kept: ChipMetrics, fresh: ChipMetrics) -> bool:
+    """Whether two metrics are equal as far as they are stored: of media kinds, how many."""
+    return len(kept.media_kinds) == len(fresh.media_kinds) and all(
+        getattr(kept, name) == getattr(fresh, name) for name in derived_store.metric_columns
+    )
+
+
+def metrics_are_moving(world: World) -> Verdict:
+    """Judge whether metrics follow the log: computed by the last cycle, and not zero where chips sent."""
+    stale: list[str] = []
+    still: list[str] = []
+    counted = 0
+    with world.store.read() as tx:
+        scene = load_scene(tx, world)
+        computed = audit.metrics_computed_at(tx)
+        for pool in scene.pools:
+            at = computed.get(pool.name)
+            last = scene.latest.get(pool.name)
+            since = None if last is None else last.tick
+            if scene.derives_later(pool.name, at):
+                since = scene.finished.get(pool.name)
+            if since is not None and (at is None or at < since):
+                stale.append(pool.name)
+            stored = derived_store.metrics(tx, pool.name)
+            accepted = audit.accepted_by_chip(tx, pool.name)
+            counted += sum(accepted.values())
+            still += [
+                chip_id
+                for chip_id, n in accepted.items()
+                if n and (chip_id not in stored or stored[chip_id].attempted == 0)
+            ]
+    named = (*(f"pool {name}" for name in stale), *scene.named(still))
+    return verdict(
+        "metrics_are_moving",
+        passed=not named,
+        summary=(
+            f"metrics follow the log: {counted} accepted messages are in them"
+            if not named
+            else f"metrics do not follow the log for {few(named)}"
+        ),
+        numbers={"accepted_messages": counted, "pools_stale": len(stale), "chips_still": len(still)},
+        concerned=named,
+    )
+
+
+CHECKS: Final = (
+    CheckSpec(
+        "chip_metrics",
+        "metrics_match_log",
+        "The metrics of every chip equal a recomputation from the message log.",
+        metrics_match_log,
+    ),
+    CheckSpec(
+        "chip_metrics",
+        "metrics_are_moving",
+        "Metrics were computed by the last cycle, and no chip that sent has none.",
+        metrics_are_moving,
+    ),
+)

@@ -1,0 +1,128 @@
+"""Checks on ``daily_summary``: is it what the log says, and do cycles run on time?
+
+Holds: the judges of that asset and their lines in :data:`CHECKS`. Source: domain.md, "Daily
+summary", "Health" and "Silence is a warning".
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from warmup_pipeline.domain.health import Severity, Verdict
+from warmup_pipeline.domain.localtime import in_window, local_day
+from warmup_pipeline.store import audit, summaries
+from warmup_pipeline.warmup.checks.scene import NAMED, few, load_scene
+from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
+from warmup_pipeline.warmup.summary import EVERYTHING, compute_day
+from warmup_pipeline.warmup.world import World
+
+NO_CYCLE_FOR: Final = timedelta(minutes=10)
+SILENT_FOR: Final = timedelta(minutes=20)
+SLOW_CYCLE_S: Final = 240.0
+
+
+def summary_matches_log(world: World) -> Verdict:
+    """Judge whether the stored summaries of today and yesterday are what the log says.
+
+    The log of a pool moves while its cycle runs, which ends by summarising it; until then its rows,
+    and those for everything, cannot be judged.
+    """
+    wrong: list[str] = []
+    compared = 0
+    with world.store.read() as tx:
+        scene = load_scene(tx, world)
+        moving = {pool.name for pool in scene.pools if scene.is_running(pool.name)}
+        unjudged = {("pool", name) for name in moving} | {
+            ("chip", chip.id) for chip in scene.chips if chip.pool in moving
+        }
+        if moving:
+            unjudged.add(("all", EVERYTHING))
+        today = {local_day(at, world.policy.zone) for at in scene.at.values()}
+        for day in sorted({d - timedelta(days=n) for d in today for n in (0, 1)}):
+            stored = summaries.of_day(tx, day)
+            if not stored:
+                continue
+            everything = stored.get(("all", EVERYTHING))
+            as_of = None if everything is None or everything["final"] else everything["as_of"]
+            fresh = {(r["scope"], r["scope_id"]): r for r in compute_day(tx, world, day, as_of=as_of)}
+            compared += len(fresh.keys() - unjudged)
+            wrong += [
+                f"{day} {scope} {scope_id[:8]}"
+                for scope, scope_id in sorted({*fresh, *stored} - unjudged)
+                if stored.get((scope, scope_id)) != fresh.get((scope, scope_id))
+            ]
+    return verdict(
+        "summary_matches_log",
+        passed=not wrong,
+        summary=(
+            f"all {compared} rows of the last two days' summary are what the log says"
+            if not wrong
+            else f"{len(wrong)} rows are not what the log says: {few(tuple(wrong))}; "
+            "materialize daily_summary for that day"
+        ),
+        numbers={"rows": compared, "wrong": len(wrong), "pools_in_a_cycle": len(moving)},
+        concerned=tuple(wrong[:NAMED]),
+    )
+
+
+def cycle_is_on_time(world: World) -> Verdict:
+    """Judge whether cycles run every five minutes, end well, and send what they may."""
+    now = world.now()
+    late, failed, slow, silent = [], [], [], []
+    with world.store.read() as tx:
+        scene = load_scene(tx, world)
+        for pool in scene.pools:
+            last = scene.latest.get(pool.name)
+            if last is None or now - last.began_at > NO_CYCLE_FOR:
+                late.append(pool.name)
+                continue
+            if last.state == "failed":
+                failed.append(pool.name)
+            if last.duration_s is not None and last.duration_s > SLOW_CYCLE_S:
+                slow.append(pool.name)
+            # A window's first minutes have nothing to look back on.
+            if in_window(last.tick, world.policy) and in_window(last.tick - SILENT_FOR, world.policy):
+                approved, sent = audit.sends_since(tx, pool.name, last.tick - SILENT_FOR)
+                if approved and not sent:
+                    silent.append(pool.name)
+    words = [
+        (late, "no cycle for 10 minutes (is the sensor on and the daemon running?)"),
+        (failed, "the last cycle failed"),
+        (slow, f"the last cycle took more than {SLOW_CYCLE_S:.0f} s"),
+        (silent, "sends were approved but nothing was sent for 20 minutes"),
+    ]
+    problems = [f"{text}: {', '.join(names)}" for names, text in words if names]
+    duration = max((c.duration_s for c in scene.latest.values() if c.duration_s is not None), default=None)
+    return verdict(
+        "cycle_is_on_time",
+        passed=not problems,
+        summary="; ".join(problems) if problems else f"the cycles of {len(scene.pools)} pools are on time",
+        numbers={
+            "pools": len(scene.pools),
+            "late": len(late),
+            "failed": len(failed),
+            "slow": len(slow),
+            "silent": len(silent),
+            "longest_s": duration,
+        },
+        concerned=tuple(sorted({*late, *failed, *slow, *silent})),
+        severity=Severity.ERROR if late or failed else Severity.WARN,
+    )
+
+
+CHECKS: Final = (
+    CheckSpec(
+        "daily_summary",
+        "summary_matches_log",
+        "The summary of today and yesterday equals a recomputation from the log.",
+        summary_matches_log,
+    ),
+    CheckSpec(
+        "daily_summary",
+        "cycle_is_on_time",
+        "Cycles run every five minutes, the last one did not fail, and what was approved is sent. Fails after 10 "
+        "minutes without a cycle.",
+        cycle_is_on_time,
+    ),
+)

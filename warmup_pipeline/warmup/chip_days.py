@@ -1,0 +1,50 @@
+"""The history of chips: how each one stood at the end of each local day.
+
+Holds: :func:`note_chip_days`, which keeps the row of the running day up to date. Add here: another
+fact that has no log of its own. Do not add: what can be counted from the log (``summary``).
+
+Trust, warming day and effective limits are derived for the present only; nothing else keeps what
+they were, and they cannot be recomputed for the past, because messages do not keep when they failed.
+"""
+
+from __future__ import annotations
+
+from warmup_pipeline.domain.limits import effective_limits
+from warmup_pipeline.domain.values import TrustLevel
+from warmup_pipeline.store import chip_days, chips
+from warmup_pipeline.store import derived as derived_store
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.warmup.derive import braked_chips
+from warmup_pipeline.warmup.world import World
+
+
+def note_chip_days(tx: Transaction, world: World, cycle: Cycle) -> None:
+    """Note how every chip of the cycle's pool stands at its tick, in place of what its day said before."""
+    trust = derived_store.trust(tx, cycle.pool)
+    days = derived_store.warming_days(tx, cycle.pool)
+    braked = braked_chips(tx, world, cycle.pool, cycle.tick)
+    rows = []
+    for chip in chips.of_pool(tx, cycle.pool):
+        score, level = trust.get(chip.id, (None, None))
+        # A chip that was never scored may send nothing, as in validation.
+        limits = effective_limits(
+            world.policy, chip.phase, level or TrustLevel.CRITICO, braked=chip.id in braked
+        )
+        rows.append(
+            {
+                "chip_id": chip.id,
+                "day": cycle.day,
+                "pool": cycle.pool,
+                "as_of": cycle.tick,
+                "status": chip.status,
+                "phase": chip.phase,
+                "warming_day": days.get(chip.id),
+                "trust_score": score,
+                "trust_level": level,
+                "hour_limit": limits.hour,
+                "day_limit": limits.day,
+                "braked": chip.id in braked,
+            }
+        )
+    chip_days.store(tx, rows)

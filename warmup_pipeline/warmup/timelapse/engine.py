@@ -1,0 +1,222 @@
+"""The cycle in virtual time.
+
+Holds: :class:`Timelapse`, which runs production's own steps tick by tick against the simulator, and
+:data:`STEPS`, their order. Do not add: rules, another way to do a step, what is measured (``result``).
+
+Only the clock and the sockets differ from production: a cycle begins by ``lifecycle.begin_cycle``,
+its steps are the functions that Dagster's ops call, and it ends by ``lifecycle.end_cycle``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.values import DEFAULT_POOL
+from warmup_pipeline.gateways.simulator.core import SimulatorCore
+from warmup_pipeline.store import timelapse as timelapse_store
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.warmup import lifecycle
+from warmup_pipeline.warmup.checks import CHECKS, note_verdict
+from warmup_pipeline.warmup.claim import claim_due
+from warmup_pipeline.warmup.connections import refresh_connections
+from warmup_pipeline.warmup.derive import (
+    derive_chip_metrics,
+    derive_phase_eligibility,
+    derive_phase_transitions,
+    derive_trust_scores,
+    derive_warming_day,
+)
+from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.lifecycle import INTERVAL, LEASE
+from warmup_pipeline.warmup.operating import start_chips
+from warmup_pipeline.warmup.pair import pair_chips
+from warmup_pipeline.warmup.plan import plan_day
+from warmup_pipeline.warmup.send import send_messages
+from warmup_pipeline.warmup.summary import summarise_cycle
+from warmup_pipeline.warmup.timelapse.clock import VirtualClock
+from warmup_pipeline.warmup.timelapse.horizon import next_tick
+from warmup_pipeline.warmup.timelapse.weather import Weather
+from warmup_pipeline.warmup.validate import validate_sends
+from warmup_pipeline.warmup.world import StepReport, World
+
+STEPS: Final[tuple[Callable[[World, Cycle], StepReport], ...]] = (
+    refresh_connections,
+    plan_day,
+    claim_due,
+    pair_chips,
+    validate_sends,
+    send_messages,
+    derive_chip_metrics,
+    derive_trust_scores,
+    derive_warming_day,
+    derive_phase_eligibility,
+    derive_phase_transitions,
+    summarise_cycle,
+)
+"""A cycle's steps, in the order of the graph in ``orchestration``."""
+
+AUTHOR: Final = "timelapse"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A chip that an operator starts once it is time."""
+
+    chip_id: str
+    at: datetime
+
+
+class Timelapse:
+    """A pool in virtual time, which stands before a tick and can be moved on.
+
+    Between two moves anything may be done to ``world`` that an operator can do (operator actions, an
+    import, another policy): the next tick is then never stepped over.
+
+    Args:
+        world: simulated, on ``clock``, with the simulator's transport.
+        core: the simulator.
+        clock: the virtual clock.
+        weather: what goes wrong when.
+        starts: chips to be started.
+        begins_at: the first tick.
+        step_over: leave out ticks at which nothing can change.
+        pool: the pool's name.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        core: SimulatorCore,
+        clock: VirtualClock,
+        weather: Weather,
+        starts: Sequence[Start],
+        *,
+        begins_at: datetime,
+        step_over: bool = True,
+        pool: str = DEFAULT_POOL,
+    ) -> None:
+        self.world = world
+        self.core = core
+        self.clock = clock
+        self.weather = weather
+        self.pool = pool
+        self.step_over = step_over
+        self.begins_at = begins_at
+        self.now = begins_at
+        """The next tick to run, UTC."""
+        self.cycles_run = 0
+        self.cycles_stepped_over = 0
+        self._starts = sorted(starts, key=lambda start: (start.at, start.chip_id))
+
+    # -- moving on -----------------------------------------------------------------------------
+
+    def step(self) -> Cycle:
+        """Run the cycle of ``now``, then stand before the tick after it.
+
+        Raises:
+            Exception: a step failed; the cycle is noted as failed, and ``now`` has moved on.
+        """
+        tick = self.now
+        self.now = tick + INTERVAL
+        return self._cycle(tick)
+
+    def run_until(self, at: datetime, *, progress: Callable[[datetime], None] | None = None) -> None:
+        """Run every cycle before ``at`` that may change anything, the next one always.
+
+        Args:
+            at: where to stop; its own tick is not run.
+            progress: told the time after each cycle.
+        """
+        while self.now < at:
+            last = self.now
+            self.step()
+            if self.step_over:
+                self._leap(last, at)
+            if progress is not None:
+                progress(self.now)
+
+    def _leap(self, last: datetime, end: datetime) -> None:
+        """Stand before the next tick that may change anything, at ``end`` at the latest."""
+        wake = [self.weather.next_edge(last)]
+        if self._starts:
+            wake.append(self._starts[0].at)
+        target = next_tick(self, last, min((t for t in wake if t is not None), default=None))
+        target = min(target, end)
+        if target > self.now:
+            left_out = (target - self.now) // INTERVAL
+            self._note_stepped_over(self.now, left_out)
+            self.now = target
+
+    def _note_stepped_over(self, first: datetime, count: int) -> None:
+        """Keep the cycles' calendar whole: a tick that was looked ahead at is not one that was missed."""
+        ticks = [first + n * INTERVAL for n in range(count)]
+        world = self.world
+        rows = [
+            Cycle(
+                id=derived_id("cycle", self.pool, tick.isoformat()),
+                pool=self.pool,
+                tick=tick,
+                day=local_day(tick, world.policy.zone),
+                root_run_id=None,
+                policy=world.policy_name,
+                mode=world.mode,
+                state="finished",
+                began_at=tick,
+                lease_until=tick + LEASE,
+                ended_at=tick,
+                duration_s=0.0,
+                counts={"stepped_over": True},
+                health=None,
+            )
+            for tick in ticks
+        ]
+        with world.store.write() as tx:
+            timelapse_store.insert_stepped_over(tx, rows)
+        self.cycles_stepped_over += count
+
+    # -- one cycle -----------------------------------------------------------------------------
+
+    def _cycle(self, tick: datetime) -> Cycle:
+        world = self.world
+        self.clock.move_to(tick)
+        self.weather.come_to(tick)
+        self._start_chips(tick)
+        cycle, _ = lifecycle.begin_cycle(world, self.pool, root_run_id=None, asked_tick=tick)
+        counts = {}
+        try:
+            for step in STEPS:
+                counts[step.__name__] = dict(step(world, cycle).numbers)
+        except BaseException:
+            lifecycle.fail_cycle(world, cycle)
+            raise
+        lifecycle.add_counts(world, cycle, counts)
+        cycle = lifecycle.end_cycle(world, cycle)
+        self.cycles_run += 1
+        if self.is_last_of_day(tick):
+            self.check(cycle)
+        return cycle
+
+    def is_last_of_day(self, tick: datetime) -> bool:
+        """Whether the tick after this one belongs to another local day."""
+        zone = self.world.policy.zone
+        return local_day(tick, zone) != local_day(tick + INTERVAL, zone)
+
+    def _start_chips(self, tick: datetime) -> None:
+        due = [start.chip_id for start in self._starts if start.at <= tick]
+        if due:
+            start_chips(self.world, due, author=AUTHOR, reason="its turn")
+            self._starts = self._starts[len(due) :]
+
+    def check(self, cycle: Cycle) -> list[str]:
+        """Run every check as after a production cycle; returns the names of those that did not pass."""
+        failed = []
+        for spec in CHECKS:
+            verdict = spec.judge(self.world)
+            note_verdict(self.world, cycle.id, verdict)
+            if not verdict.passed:
+                failed.append(spec.name)
+        return failed
