@@ -235,6 +235,7 @@ class ZApi(HttpGateway):
     async def privacy_id(self, channel: Channel, phone: str) -> str | None:
         """Return nothing: what this gateway lists, it lists by the number that was written to."""
         del channel, phone
+        return None
 
     async def own_number(self, channel: Channel) -> str | None:
         """Return the number that is logged in."""

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from copy import copy
 from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -89,6 +89,6 @@ def remembered(
             question = (read, args, tuple(sorted(named.items())))
             return tx.memory.recall(question, names, lambda: read(tx, *args, **named))
 
-        return asked
+        return cast("Callable[Concatenate[Transaction, Asked], Found]", asked)
 
     return mark

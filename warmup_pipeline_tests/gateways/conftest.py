@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from warmup_pipeline.domain.privacy import Redactor
-from warmup_pipeline.domain.values import Provider
-from warmup_pipeline.gateways.base import Channel, Trace
+from warmup_pipeline.domain.values import MessageState, Provider
+from warmup_pipeline.gateways.base import Channel, Gateway, Trace
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.hub import GatewayHub
 
@@ -57,6 +57,14 @@ ZAPI_ACCEPTED = {
     "messageId": "D241732339502B68AA",
     "id": "D241732339502B68AA",
 }
+
+
+async def states_of(
+    gateway: Gateway, channel: Channel, since: datetime, until: datetime
+) -> dict[str, MessageState]:
+    """Return how far what a channel sent got, by the gateway's message id."""
+    listing = await gateway.messages_of(channel, since, until, sent_only=True)
+    return {listed.message_id: listed.state for listed in listing.messages}
 
 
 @dataclass

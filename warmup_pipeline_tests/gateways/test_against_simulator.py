@@ -47,6 +47,7 @@ from warmup_pipeline_tests.gateways.conftest import (
     ZAPI_TOKEN,
     hub_for,
     settings_for,
+    states_of,
 )
 
 # A number whose ninth digit WhatsApp does not know: it is one address in the request, another at arrival.
@@ -223,9 +224,7 @@ def test_receipts_are_polled_up_to_read_also_for_a_number_that_loses_its_ninth_d
 ) -> None:
     async def states(hub: GatewayHub) -> dict[str, MessageState]:
         gateway = hub.gateway(Provider.EVOLUTION)
-        return dict(
-            await gateway.delivery_states(NORTH, AT - timedelta(minutes=1), AT + timedelta(minutes=1))
-        )
+        return await states_of(gateway, NORTH, AT - timedelta(minutes=1), AT + timedelta(minutes=1))
 
     async def mark(hub: GatewayHub) -> None:
         await hub.gateway(Provider.EVOLUTION).mark_read(
@@ -250,7 +249,7 @@ def test_more_messages_than_a_page_holds_are_all_polled(
             ).message_id
             for n in range(45)
         }
-        found = await gateway.delivery_states(EVOLUTION_CHIP, AT, AT)
+        found = await states_of(gateway, EVOLUTION_CHIP, AT, AT)
         assert set(found) == sent
         return sent
 

@@ -44,6 +44,7 @@ from warmup_pipeline_tests.gateways.conftest import (
     Act,
     Wire,
     answer,
+    states_of,
     wired,
 )
 
@@ -450,10 +451,10 @@ def page(records: list[Any], *, pages: int = 1, current: int = 1) -> Act:
 
 
 def polling(since: datetime, until: datetime) -> Callable[[Gateway], Awaitable[Any]]:
-    return lambda gateway: gateway.delivery_states(EVOLUTION_CHIP, since, until)
+    return lambda gateway: states_of(gateway, EVOLUTION_CHIP, since, until)
 
 
-def test_delivery_states_are_asked_with_both_bounds_in_utc_and_every_page_is_read() -> None:
+def test_what_was_sent_is_asked_for_with_both_bounds_in_utc_and_every_page_is_read() -> None:
     since = datetime(2026, 2, 20, 8, 0, 0, 700_000, tzinfo=timezone(timedelta(hours=-3)))
     until = datetime(2026, 2, 20, 11, 5, 0, 100, tzinfo=UTC)
     wire, states = ask(

@@ -335,12 +335,12 @@ def test_a_marking_answered_with_a_page_was_not_certainly_taken() -> None:
     assert error.failure is FailureClass.UNKNOWN
 
 
-def test_there_is_no_route_to_ask_for_delivery_states() -> None:
-    async def states(gateway: Gateway) -> tuple[bool, Any]:
-        return gateway.polls_confirmations, await gateway.delivery_states(ZAPI_CHIP, AT, AT)
+def test_there_is_no_route_to_list_messages_so_nothing_is_asked_and_nothing_is_claimed_complete() -> None:
+    async def listing(gateway: Gateway) -> tuple[bool, Any]:
+        return gateway.polls_confirmations, await gateway.messages_of(ZAPI_CHIP, AT, AT, sent_only=True)
 
-    wire, (polls, found) = ask(states, answer(500, {}))
-    assert (polls, found, wire.seen) == (False, {}, [])
+    wire, (polls, found) = ask(listing, answer(500, {}))
+    assert (polls, found.messages, found.complete, wire.seen) == (False, (), False, [])
 
 
 # --- the rest

@@ -214,57 +214,60 @@ def open_yard(
         latency_ms: of the gateway's answers.
         policy: the default one unless told.
     """
-    with TemporaryDirectory(prefix="warmup-soak-") as folder, _database(database, Path(folder)) as url:
-        with _simulator(latency_ms) as gateway_url:
-            rows = [
-                chip_row(
-                    number,
-                    at=at,
-                    phase=phases[number % len(phases)],
-                    days=8,
-                    provider=Provider.Z_API if number % 3 == 0 else Provider.EVOLUTION,
-                )
-                for number in range(1, chip_count + 1)
-            ]
-            tokens = {r["instance"]: token_of(r) for r in rows if r["provider"] is Provider.Z_API}
-            yard = Yard(
-                database_url=url,
-                gateway_url=gateway_url,
-                gateways=GatewaySettings(
-                    evolution_url=gateway_url,
-                    evolution_key=EVOLUTION_KEY,
-                    zapi_base_url=gateway_url,
-                    zapi_client_token=ZAPI_CLIENT_TOKEN,
-                    zapi_tokens=tokens,
-                ),
-                rows=rows,
-                policy=policy or load_policy("default"),
+    with (
+        TemporaryDirectory(prefix="warmup-soak-") as folder,
+        _database(database, Path(folder)) as url,
+        _simulator(latency_ms) as gateway_url,
+    ):
+        rows = [
+            chip_row(
+                number,
+                at=at,
+                phase=phases[number % len(phases)],
+                days=8,
+                provider=Provider.Z_API if number % 3 == 0 else Provider.EVOLUTION,
             )
-            with yard.store() as store:
-                migrate.upgrade(store)
-                world = yard.world(store, at)
-                with store.write() as tx:
-                    activities.know_types(tx, world.activities.types())
-                    pools.ensure(tx, POOL, at=at)
-                    chips.insert(tx, rows, [])
-                    derive_standing(tx, world, POOL, at)
-            yard.ask(
-                "POST",
-                "instances",
-                json={
-                    "instances": [
-                        {
-                            "provider": row["provider"].value,
-                            "name": row["instance"],
-                            "phone": row["phone"],
-                            "token": token_of(row),
-                            "state": "open",
-                        }
-                        for row in rows
-                    ]
-                },
-            )
-            yield yard
+            for number in range(1, chip_count + 1)
+        ]
+        tokens = {r["instance"]: token_of(r) for r in rows if r["provider"] is Provider.Z_API}
+        yard = Yard(
+            database_url=url,
+            gateway_url=gateway_url,
+            gateways=GatewaySettings(
+                evolution_url=gateway_url,
+                evolution_key=EVOLUTION_KEY,
+                zapi_base_url=gateway_url,
+                zapi_client_token=ZAPI_CLIENT_TOKEN,
+                zapi_tokens=tokens,
+            ),
+            rows=rows,
+            policy=policy or load_policy("default"),
+        )
+        with yard.store() as store:
+            migrate.upgrade(store)
+            world = yard.world(store, at)
+            with store.write() as tx:
+                activities.know_types(tx, world.activities.types())
+                pools.ensure(tx, POOL, at=at)
+                chips.insert(tx, rows, [])
+                derive_standing(tx, world, POOL, at)
+        yard.ask(
+            "POST",
+            "instances",
+            json={
+                "instances": [
+                    {
+                        "provider": row["provider"].value,
+                        "name": row["instance"],
+                        "phone": row["phone"],
+                        "token": token_of(row),
+                        "state": "open",
+                    }
+                    for row in rows
+                ]
+            },
+        )
+        yield yard
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
@@ -417,7 +417,7 @@ def big(chips: int, days: int) -> ReportData:
         | {"opened": 900, "answered": 800, "whole": 700, "turns": 3000}
         for day in every_day
     ]
-    full = {
+    full: dict[str, list[dict[str, Any]]] = {
         "chips": chip_rows,
         "chip_days": chip_days,
         "pairs": pairs,
@@ -529,13 +529,14 @@ def test_an_export_never_touches_a_folder_with_other_files(data: ReportData, tmp
 
 def test_a_path_that_cannot_be_written_is_refused_in_one_line_before_anything_is(tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("here")
-    for refused in (
+    refusals: tuple[Callable[[], None], ...] = (
         lambda: check_file(tmp_path),
         lambda: check_file(tmp_path / "nowhere" / "report.html"),
         lambda: check_file(tmp_path / "a-file" / "report.html"),
         lambda: check_folder(tmp_path / "a-file", FILES),
         lambda: check_folder(tmp_path / "nowhere" / "csv", FILES),
-    ):
+    )
+    for refused in refusals:
         with pytest.raises(OutputError) as error:
             refused()
         assert len(str(error.value).splitlines()) == 1

@@ -84,7 +84,8 @@ STORM = FaultProfile.model_validate(
 
 def asked(**more: Any) -> SimulationSettings:
     """Return settings of a simulation without faults, changed as told."""
-    return SimulationSettings(**({"policy": POLICY, "days": 1, "faults": load_profile("none")} | more))
+    usual: dict[str, Any] = {"policy": POLICY, "days": 1, "faults": load_profile("none")}
+    return SimulationSettings(**(usual | more))
 
 
 def run(
