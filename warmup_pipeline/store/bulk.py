@@ -99,7 +99,7 @@ def update_rows(
         table: the table.
         rows: all with the same keys: ``key`` and the columns to set.
         key: the column that finds the row.
-        where: a further condition on the table's row; one that does not meet it is left alone.
+        where: a further condition on the table's row, without IN; a row that does not meet it is left alone.
     """
     for chunk in _chunks(rows):
         names = list(chunk[0])

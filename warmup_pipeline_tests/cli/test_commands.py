@@ -75,7 +75,7 @@ def test_wrong_usage_is_said_in_one_line(project: Project, args: tuple[str, ...]
     [
         ("WARMUP_DATABASE_URL", "mysql://x/y", "which is not supported; use sqlite"),
         ("WARMUP_DATABASE_URL", "nonsense", "is no database URL"),
-        ("WARMUP_DATABASE_URL", "postgresql://u:hunter22@127.0.0.1:1/db", "check WARMUP_DATABASE_URL"),
+        ("WARMUP_DATABASE_URL", "postgresql://u:hunter22@127.0.0.1:1/db", "correct WARMUP_DATABASE_URL"),
         (
             "WARMUP_POLICY",
             "nowhere.yaml",
