@@ -474,6 +474,8 @@ def test_the_page_fits_a_phone_and_a_desk_without_scrolling_sideways(tmp_path: P
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
+            # As on a phone, where they lie over the page and take no width from it.
+            "--hide-scrollbars",
             f"--user-data-dir={tmp_path / 'profile'}",
             "--dump-dom",
             outer.as_uri(),

@@ -266,7 +266,7 @@ class _Builder:
         )
         found = found.join(put_off.groupby(["day", "chip_id"])[["deferrals", "blocks"]].sum())
         # Trust may fall within a day, and with it the limit that earlier sends were rightly held against.
-        found = found.join(_indexed(limits), rsuffix="_in_force")
+        found = found.join(_indexed(limits).add_suffix("_in_force"))
         for name in ("hour_limit", "day_limit"):
             both = found.reindex(columns=[name, f"{name}_in_force"]).astype("Float64")
             found[name] = both.max(axis=1)
@@ -281,7 +281,9 @@ class _Builder:
             found[name] = found.reindex(columns=[name])[name].astype(object)
         whole = found.reset_index().to_dict("records")
         return self.frame("chip_days", [{str(k): v for k, v in row.items()} for row in whole]).astype(
+            # A chip may have no row on a day, so truth values are objects on the days they all have one, too.
             dict.fromkeys(("warming_day", "trust", "hour_limit", "day_limit", *counts), "Int64")
+            | {"braked": object}
         )
 
     def pool_days(self, summary: Rows, conversations: Rows, chip_days: pd.DataFrame) -> pd.DataFrame:
