@@ -228,9 +228,19 @@ class ZApi(HttpGateway):
         return Listing(tuple(found.values()), complete=False)
 
     async def drop_from_queue(self, channel: Channel, queue_id: str) -> None:
-        """Take a message out of the queue. One that has just left it is no error here."""
+        """Take a message out of the queue. One that has just left it is no error here.
+
+        What the gateway answers is not documented, so an empty body is taken for done like any JSON. A
+        body that cannot be read is nobody's word: whether the message still stands in the queue is
+        not known, and the caller looks at the queue again.
+        """
         asked = "remove a message from the queue"
-        await self._answer(channel, asked, "DELETE", f"/queue/{quote(queue_id, safe='')}")
+        answer = await self._answer(channel, asked, "DELETE", f"/queue/{quote(queue_id, safe='')}")
+        _, problem = answer.parsed()
+        if answer.body.strip() and problem is not None:
+            raise self._unreadable(
+                channel, asked, answer, "the answer does not say that it was done"
+            ) from safe_cause(problem, self._redactor)
 
     async def privacy_id(self, channel: Channel, phone: str) -> str | None:
         """Return nothing: what this gateway lists, it lists by the number that was written to."""

@@ -63,6 +63,10 @@ def reconcile(tx: Transaction, cycle: Cycle) -> Reconciled:
             for message_id, _ in interrupted
         ],
     )
+    # What may have gone waits for the truth, as it does where the process lived to see it (outcomes).
+    conversations.change(
+        tx, [{"id": c, "next_due_at": None, "claimed_cycle_id": None} for _, c in interrupted]
+    )
     unsent = conversations.unsent(tx, cycle.pool, but_not_of=cycle.id)
     conversations.close(tx, dict.fromkeys(unsent, "not_sent"), at=cycle.tick)
     held = activities.claimed_elsewhere(tx, cycle.pool, cycle.id)

@@ -86,11 +86,51 @@ def test_each_failure_has_its_class_its_rest_and_its_traceback(
     assert conversation["state"] == ("opening" if state == "unknown" else "closed")
 
 
-def test_what_may_have_gone_is_never_sent_again(lab: Lab) -> None:
+def turns_seen(lab: Lab) -> list[tuple[str, int]]:
+    """Return (conversation, turn) of everything the gateway accepted, in order."""
+    return [(m["trace"]["conversation"], m["trace"]["turn"]) for m in seen_by_the_gateway(lab)]
+
+
+def test_what_may_have_gone_is_looked_up_where_that_is_possible_and_never_sent_again(lab: Lab) -> None:
     fault(lab, kind="reset_after", times=1)
-    one_opening(lab)
+    message = one_opening(lab)
+    assert message["state"] == "unknown"
     lab.cycles(12)
-    assert len(seen_by_the_gateway(lab)) == 1
+    seen = turns_seen(lab)
+    assert seen[0] == (message["conversation_id"], 1)
+    assert len(set(seen)) == len(seen)
+    # Both chips are on Evolution, which lists what it was given: the turn is found, and answered.
+    (first,) = rows_of(
+        lab.store, f"SELECT state, failure_class, failure_text FROM messages WHERE id = '{message['id']}'"
+    )
+    assert first["state"] in ("delivered", "read")
+    assert first["failure_class"] is None
+    assert "its outcome was unknown" in first["failure_text"]
+    assert (message["conversation_id"], 2) in seen
+
+
+def test_what_may_have_gone_stays_unknown_where_nobody_can_be_asked_and_is_never_sent_again(
+    store: Store,
+) -> None:
+    with open_lab(store) as lab:
+        lab.add([chip_row(n, ddd=11, provider=Provider.Z_API) for n in (1, 2)])
+        lab.cycle()
+        fault(lab, kind="reset_after", times=1)
+        message = one_opening(lab)
+        lab.cycles(12)
+        seen = [turn for turn in turns_seen(lab) if turn[0] == message["conversation_id"]]
+        assert seen == [(message["conversation_id"], 1)]
+        (row,) = rows_of(lab.store, f"SELECT state FROM messages WHERE id = '{message['id']}'")
+        assert row["state"] == "unknown"
+
+
+def test_receipts_of_several_messages_are_noted_at_once(lab: Lab) -> None:
+    lab.add([chip_row(3, ddd=11), chip_row(4, ddd=11)])
+    lab.cycle()
+    due_openings(lab, [chip_row(n)["id"] for n in (1, 2, 3, 4)])
+    lab.cycles(2)
+    states = [row["state"] for row in rows_of(lab.store, "SELECT state FROM messages WHERE turn = 1")]
+    assert states == ["delivered", "delivered"]
 
 
 def test_three_failures_open_the_breaker_and_one_probe_closes_it(lab: Lab) -> None:
@@ -155,7 +195,7 @@ def test_a_cycle_near_its_end_sends_nothing_and_puts_off_what_was_due(lab: Lab) 
     assert seen_by_the_gateway(lab) == []
 
 
-def test_a_cycle_killed_while_sending_leaves_an_unknown_and_nothing_stuck(lab: Lab) -> None:
+def test_a_cycle_killed_while_sending_leaves_nothing_stuck_and_the_turn_goes_once(lab: Lab) -> None:
     due_openings(lab, [chip_row(1)["id"]])
     cycle = lab.begin()
     for step in (
@@ -170,16 +210,23 @@ def test_a_cycle_killed_while_sending_leaves_an_unknown_and_nothing_stuck(lab: L
     # As if the process had ended between the gateway's answer and our note of it.
     run_sql(lab.store, "UPDATE messages SET state = 'sending', gateway_message_id = NULL")
     run_sql(lab.store, "UPDATE activities SET state = 'claimed', reason = NULL WHERE state = 'executed'")
-    run_sql(lab.store, "UPDATE conversations SET state = 'opening', next_due_at = NULL")
+    run_sql(
+        lab.store,
+        "UPDATE conversations SET state = 'opening', next_due_at = NULL, turns_accepted = 0, "
+        "last_accepted_at = NULL, opened_at = NULL, opened_day = NULL",
+    )
     lab.move_to(lab.now + timedelta(minutes=5))
     lab.cycle()
-    (message,) = rows_of(lab.store, "SELECT state, failure_class FROM messages")
-    assert message == {"state": "unknown", "failure_class": "unknown"}
+    # The reconciler made it unknown; the same cycle asked both ends and found it.
+    (message,) = rows_of(lab.store, "SELECT state, failure_class FROM messages WHERE turn = 1")
+    assert message == {"state": "delivered", "failure_class": None}
     assert rows_of(lab.store, "SELECT state FROM activities WHERE state = 'claimed'") == []
     (dead,) = rows_of(lab.store, "SELECT state FROM cycles WHERE state = 'failed'")
     assert dead
-    lab.cycles(6)
-    assert len(seen_by_the_gateway(lab)) == 1
+    lab.cycles(12)
+    seen = turns_seen(lab)
+    assert len(set(seen)) == len(seen)
+    assert [turn for _, turn in seen][:2] == [1, 2]
 
 
 @pytest.mark.parametrize("provider", [Provider.EVOLUTION, Provider.Z_API])
