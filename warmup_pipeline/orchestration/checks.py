@@ -34,7 +34,7 @@ def _asset_check(spec: CheckSpec) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey(spec.asset),
         name=spec.name,
-        description=spec.description,
+        description=f"{spec.description}\n\n**What to do:** {spec.remedy}",
         additional_deps=["messages"] if spec.name in _AFTER_SENDING else None,
         required_resource_keys={RESOURCE},
     )

@@ -136,6 +136,7 @@ def latest_results(instance: dg.DagsterInstance) -> list[CheckResult]:
                 description=evaluation.description or "",
                 evaluated_at=datetime.fromtimestamp(record.create_timestamp, UTC),
                 metadata={name: value.value for name, value in evaluation.metadata.items()},
+                run_id=record.run_id,
             )
         )
     return found

@@ -1,8 +1,9 @@
 """The health document: one text for the command, the demo and the endpoint.
 
-Holds: :func:`health_report`, which joins the latest results of the asset checks with what the pool
-looks like now. Add here: another part of the document. Do not add: judging (``checks`` and
-``domain.health``), where results are read from (``orchestration``).
+Holds: :func:`health_report`, which joins the latest results of the asset checks with the signs of life
+and with what the pool looks like now, and :func:`health_without_database`. Add here: another part of
+the document. Do not add: judging (``checks``, ``domain.health``, ``domain.vitals``), where results are
+read from (``orchestration``).
 
 Source: domain.md, "Health" (a verdict older than 10 minutes is not a verdict; a last cycle whose run
 failed is critical) and interface.md, "``--json`` documents".
@@ -20,6 +21,7 @@ from warmup_pipeline.domain.health import STALE_AFTER, Severity, Verdict, health
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.presend import ChipStanding, is_connected
 from warmup_pipeline.domain.values import CONVERSA_PAR, HealthStatus
+from warmup_pipeline.domain.vitals import LastCycle, SchedulerState, Vital, vitals
 from warmup_pipeline.store import audit, chips, connections, cycles, pools
 from warmup_pipeline.store import health as health_store
 from warmup_pipeline.store.cycles import Cycle
@@ -34,6 +36,9 @@ EXIT_CODES: Final[Mapping[str, int]] = {
 }
 """Exit code of ``warmup health`` by status."""
 
+VERDICTS_ARE_FRESH: Final = "verdicts_are_fresh"
+"""The sign of life that stands for all checks without a verdict."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
@@ -47,6 +52,7 @@ class CheckResult:
         description: what it said, in one line.
         evaluated_at: real time at which it was judged.
         metadata: the numbers it judged.
+        run_id: the run that judged.
     """
 
     asset: str
@@ -56,27 +62,113 @@ class CheckResult:
     description: str
     evaluated_at: datetime
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    run_id: str | None = None
 
 
-def health_report(world: World, results: Iterable[CheckResult]) -> dict[str, Any]:
+def health_report(
+    world: World, results: Iterable[CheckResult], scheduler: SchedulerState | None = None
+) -> dict[str, Any]:
     """Return the health document.
 
     A check without a result, or with one that is older than ten minutes of real time, makes the pool
-    critical: silence is never healthy.
+    critical: silence is never healthy. So do the signs of life (``vitals``).
 
     Args:
         world: whose database is described; nothing is changed.
         results: the last completed result of each check.
+        scheduler: what Dagster says of itself; ``None`` where it is not what runs the cycles (the demo).
     """
     now = world.now()
     by_check = {(result.asset, result.check): result for result in results}
+    shown, verdicts, reasons = _judged(by_check, now)
+    with world.store.read() as tx:
+        latest = cycles.latest_of_each_pool(tx)
+        pool, today = _pool_and_today(world, tx, latest, now)
+    signs = vitals(
+        now=now,
+        verdicts={check["check"]: _evaluated(by_check, check) for check in shown},
+        last_cycles=[
+            LastCycle(cycle.pool, cycle.state, cycle.began_at, cycle.root_run_id)
+            for _, cycle in sorted(latest.items())
+        ],
+        scheduler=scheduler,
+    )
+    verdicts += [Verdict(sign.name, sign.passed, sign.severity, sign.text) for sign in signs]
+    # The checks' own reasons say which ones have no verdict.
+    causes = [sign.text for sign in signs if not sign.passed and sign.name != VERDICTS_ARE_FRESH]
+    return {
+        "status": health_of(verdicts).value,
+        "at": now.isoformat(),
+        "mode": world.mode,
+        "reasons": [world.redactor.text(reason) for reason in (*causes, *reasons)],
+        "checks": shown,
+        "vitals": [_sign(sign) for sign in signs],
+        "pool": pool,
+        "activities_today": today,
+        "last_cycle": _last_cycle(latest.values(), now),
+    }
+
+
+def health_without_database(
+    why: str, results: Iterable[CheckResult], *, now: datetime, mode: str
+) -> dict[str, Any]:
+    """Return the health document for a database that cannot be used: critical, saying why.
+
+    Args:
+        why: one redacted line that says what to do.
+        results: the last completed result of each check, which Dagster keeps elsewhere.
+        now: the real time.
+        mode: ``live`` or ``simulated``.
+    """
+    shown, _, reasons = _judged({(result.asset, result.check): result for result in results}, now)
+    sign = Vital(
+        "database_can_be_used",
+        passed=False,
+        severity=Severity.ERROR,
+        text=why,
+        remedy="Do what the text says.",
+    )
+    return {
+        "status": HealthStatus.CRITICAL.value,
+        "at": now.isoformat(),
+        "mode": mode,
+        "reasons": [why, *reasons],
+        "checks": shown,
+        "vitals": [_sign(sign)],
+        "pool": {"total": 0, "participating": 0, "connected": 0, "by_status": {}, "by_phase": {}},
+        "activities_today": {},
+        "last_cycle": None,
+    }
+
+
+def _evaluated(by_check: Mapping[tuple[str, str], CheckResult], shown: Mapping[str, Any]) -> datetime | None:
+    result = by_check.get((shown["asset"], shown["check"]))
+    return None if result is None else result.evaluated_at
+
+
+def _sign(sign: Vital) -> dict[str, Any]:
+    return {
+        "name": sign.name,
+        "passed": sign.passed,
+        "severity": sign.severity.value.upper(),
+        "description": sign.text,
+        "what_to_do": sign.remedy,
+        "concerned": list(sign.concerned),
+        "run_id": sign.run_id,
+    }
+
+
+def _judged(
+    by_check: Mapping[tuple[str, str], CheckResult], now: datetime
+) -> tuple[list[dict[str, Any]], list[Verdict], list[str]]:
+    """Return every check as it is shown, as it counts, and the reasons of those that are not well."""
     shown: list[dict[str, Any]] = []
     verdicts: list[Verdict] = []
     reasons: list[str] = []
     for spec in CHECKS:
         result = by_check.get((spec.asset, spec.name))
         stale = result is None or now - result.evaluated_at > STALE_AFTER
-        shown.append(_shown(spec.asset, spec.name, result, stale=stale))
+        shown.append({**_shown(spec.asset, spec.name, result, stale=stale), "what_to_do": spec.remedy})
         if result is None:
             reasons.append(f"{spec.name} has never been evaluated")
         elif stale:
@@ -87,22 +179,7 @@ def health_report(world: World, results: Iterable[CheckResult]) -> dict[str, Any
         passed = result is not None and not stale and result.passed
         severity = Severity.ERROR if result is None or stale else result.severity
         verdicts.append(Verdict(spec.name, passed, severity, "" if result is None else result.description))
-    with world.store.read() as tx:
-        latest = cycles.latest_of_each_pool(tx)
-        pool, today = _pool_and_today(world, tx, latest, now)
-    for failed in (cycle for cycle in latest.values() if cycle.state == "failed"):
-        reasons.append(f"the last cycle of pool {failed.pool!r} failed")
-        verdicts.append(Verdict("last_cycle", passed=False, severity=Severity.ERROR, summary=reasons[-1]))
-    return {
-        "status": health_of(verdicts).value,
-        "at": now.isoformat(),
-        "mode": world.mode,
-        "reasons": [world.redactor.text(reason) for reason in reasons],
-        "checks": shown,
-        "pool": pool,
-        "activities_today": today,
-        "last_cycle": _last_cycle(latest.values(), now),
-    }
+    return shown, verdicts, reasons
 
 
 def _shown(asset: str, check: str, result: CheckResult | None, *, stale: bool) -> dict[str, Any]:
@@ -115,6 +192,7 @@ def _shown(asset: str, check: str, result: CheckResult | None, *, stale: bool) -
             "description": "never evaluated; run a cycle",
             "evaluated_at": None,
             "metadata": {},
+            "run_id": None,
             "stale": True,
         }
     return {
@@ -125,6 +203,7 @@ def _shown(asset: str, check: str, result: CheckResult | None, *, stale: bool) -
         "description": result.description,
         "evaluated_at": result.evaluated_at.isoformat(),
         "metadata": dict(result.metadata),
+        "run_id": result.run_id,
         "stale": stale,
     }
 

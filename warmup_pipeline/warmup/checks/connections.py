@@ -98,6 +98,10 @@ CHECKS: Final = (
         "Every participating chip's session is open. Warns when one is down for 10 minutes or needs a person "
         "(named, with what to do); fails when none is connected.",
         providers_connected,
+        remedy=(
+            "Recovery is tried every 15 minutes by itself. Where a person is named, do what it says: launch "
+            "`show_qr_code` and scan it with the chip's phone. `reconnect_chips` tries at once."
+        ),
     ),
     CheckSpec(
         "chip_connections",
@@ -105,5 +109,9 @@ CHECKS: Final = (
         "The gateways answered in the last cycle and took our keys and tokens. A gateway that refused or could "
         "not be reached stops its chips, through no fault of theirs.",
         gateway_credentials_valid,
+        remedy=(
+            "See that the gateway's server runs, then check EVOLUTION_API_URL and EVOLUTION_API_KEY, "
+            "ZAPI_CLIENT_TOKEN and WARMUP_SECRETS_FILE. The next cycle asks again."
+        ),
     ),
 )

@@ -119,6 +119,10 @@ CHECKS: Final = (
         "every_send_was_approved",
         "Every message has an approval of pre-send validation that allowed exactly it.",
         every_send_was_approved,
+        remedy=(
+            "A row was written or changed past the program. Launch `set_kill_switch` for the pool, and find "
+            "out who did."
+        ),
     ),
     CheckSpec(
         "messages",
@@ -126,18 +130,30 @@ CHECKS: Final = (
         "How many conversation turns the gateways accepted: today from five attempts on, else in the last 24 "
         "hours. 80 % passes, 50 % warns, below fails; the target is above 90 %.",
         conversa_par_success_rate,
+        remedy=(
+            "Open the runs of the last cycles: each failed send is a red entry with its class and traceback. "
+            "`warmup chips show` names a chip's last failures."
+        ),
     ),
     CheckSpec(
         "messages",
         "phase_limits_respected",
         "No chip sent more than its phase allows within any 60 minutes or any local day.",
         phase_limits_respected,
+        remedy=(
+            "Launch `set_kill_switch` for the pool and `pause_chips` for the chips it names; then find out "
+            "who wrote those rows: validation cannot let them through."
+        ),
     ),
     CheckSpec(
         "messages",
         "no_duplicate_sends",
         "No turn of a conversation was sent twice.",
         no_duplicate_sends,
+        remedy=(
+            "Launch `set_kill_switch` for the pool and find out who wrote those rows: the tables' keys do "
+            "not allow it."
+        ),
     ),
     CheckSpec(
         "messages",
@@ -145,11 +161,13 @@ CHECKS: Final = (
         "Every failed or unknown send, and every such action, kept its whole traceback. One that no code of ours "
         "saw fail (reported by the gateway later, or cut off with the process) says so in words.",
         failures_carry_traceback,
+        remedy=("A defect of this program or a row edited by hand: report it with the run's link."),
     ),
     CheckSpec(
         "messages",
         "recipients_in_pool",
         "Every message went from one of your chips to another one of the same pool.",
         recipients_in_pool,
+        remedy=("Launch `set_kill_switch` for everything and find out who wrote those rows."),
     ),
 )

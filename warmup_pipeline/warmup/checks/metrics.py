@@ -96,11 +96,15 @@ CHECKS: Final = (
         "metrics_match_log",
         "The metrics of every chip equal a recomputation from the message log.",
         metrics_match_log,
+        remedy=(
+            "Rows were edited behind the log; the next cycle computes metrics anew. If it stays, report it."
+        ),
     ),
     CheckSpec(
         "chip_metrics",
         "metrics_are_moving",
         "Metrics were computed by the last cycle, and no chip that sent has none.",
         metrics_are_moving,
+        remedy=("Open the last cycle's run: derivation failed or was skipped. Launch `warmup_cycle` again."),
     ),
 )

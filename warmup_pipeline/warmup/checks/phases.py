@@ -128,17 +128,23 @@ CHECKS: Final = (
         "warming_day_is_current",
         "Every chip's warming day is the number of local days since its age reference.",
         warming_day_is_current,
+        remedy=("The next cycle derives it anew. If it stays, report it with the run's link."),
     ),
     CheckSpec(
         "phase_eligibility",
         "phase_progress",
         "Chips advance: nobody waits more than a week past the day its next phase asks for.",
         phase_progress,
+        remedy=(
+            "`warmup chips show` says which criterion each chip lacks and when it can hold; pause a chip "
+            "that is not meant to advance."
+        ),
     ),
     CheckSpec(
         "phase_transitions",
         "transitions_were_earned",
         "Every phase change went one step, met its criteria, and is where the chip stands now.",
         transitions_were_earned,
+        remedy=("Somebody edited a phase: put the chip back into the phase its last transition says."),
     ),
 )

@@ -77,11 +77,19 @@ CHECKS: Final = (
         "pool_is_pairable",
         "Chips take part, and in every pool at least two could talk now: connected, breaker closed, not resting.",
         pool_is_pairable,
+        remedy=(
+            "`warmup chips list` says who is where: launch `start_chips`, `resume_chips` or "
+            "`reconnect_chips`; a degraded chip returns by itself after 24 hours without an error."
+        ),
     ),
     CheckSpec(
         "pairings",
         "only_executable_activities_planned",
         "Everything still planned is of a type that this installation can execute.",
         only_executable_activities_planned,
+        remedy=(
+            "Cancel the rows it names (state `cancelled`, a reason) and find out who wrote them: the planner "
+            "cannot."
+        ),
     ),
 )

@@ -25,12 +25,14 @@ class CheckSpec:
         name: its name: a fact that must hold.
         description: what it means, for an operator.
         judge: judges the whole database.
+        remedy: what to do where it does not hold.
     """
 
     asset: str
     name: str
     description: str
     judge: Callable[[World], Verdict]
+    remedy: str
 
 
 def verdict(

@@ -117,6 +117,10 @@ CHECKS: Final = (
         "summary_matches_log",
         "The summary of today and yesterday equals a recomputation from the log.",
         summary_matches_log,
+        remedy=(
+            "Materialize `daily_summary` for the day it names: it is computed again from the log and sends "
+            "nothing."
+        ),
     ),
     CheckSpec(
         "daily_summary",
@@ -124,5 +128,9 @@ CHECKS: Final = (
         "Cycles run every five minutes, the last one did not fail, and what was approved is sent. Fails after 10 "
         "minutes without a cycle.",
         cycle_is_on_time,
+        remedy=(
+            "See that the daemon runs (Deployment > Daemons) and that `warmup_cycle_sensor` is on "
+            "(Automation); open the failed run if one is named."
+        ),
     ),
 )
