@@ -1,8 +1,8 @@
 """Putting a world together from the settings: database, policy, library, gateways.
 
-Holds: :func:`open_world`, which every way into the program uses (Dagster's steps, commands, serve),
-and, in simulated mode, the simulator that runs beside it. Do not add: reading of variables
-(``settings``), rules, Dagster.
+Holds: :func:`open_world`, which every way into the program uses (Dagster's steps, commands),
+:func:`open_reading_world` for those that ask no gateway, and, in simulated mode, the simulator that
+runs beside a world. Do not add: reading of variables (``settings``), rules, Dagster.
 """
 
 from __future__ import annotations
@@ -93,6 +93,36 @@ def open_world(settings: Settings, *, log: StepLog, now: Callable[[], datetime] 
             gateways=gateways,
             mode=settings.mode,
             redactor=redactor,
+            log=log,
+            now=now,
+        )
+
+
+@contextmanager
+def open_reading_world(
+    settings: Settings, *, log: StepLog, now: Callable[[], datetime] = utc_now
+) -> Iterator[World]:
+    """Open a world that asks no gateway and starts no simulator: for what reads and writes the database alone.
+
+    Args:
+        settings: what the environment says.
+        log: where is told what happens.
+        now: the real time, UTC.
+
+    Raises:
+        warmup_pipeline.store.trouble.StoreError: the database cannot be used.
+        ValueError: the policy or the library cannot be used; one line.
+    """
+    policy = load_policy(settings.policy)
+    with open_store(settings) as store:
+        yield World(
+            store=store,
+            policy=policy,
+            library=_library(),
+            activities=default_registry(),
+            gateways=GatewaySettings(),
+            mode=settings.mode,
+            redactor=Redactor(settings.secrets()),
             log=log,
             now=now,
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from warmup_pipeline.orchestration.alerts import warmup_alert_sensor
 from warmup_pipeline.orchestration.assets import DERIVED_ASSETS
 from warmup_pipeline.orchestration.checks import ASSET_CHECKS
 from warmup_pipeline.orchestration.cycle import CYCLE_ASSETS
@@ -31,7 +32,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         asset_checks=ASSET_CHECKS,
         jobs=[CYCLE_JOB_DEFINITION, *OPERATOR_JOBS],
         schedules=[PURGE_SCHEDULE],
-        sensors=[warmup_cycle_sensor],
+        sensors=[warmup_cycle_sensor, warmup_alert_sensor],
         resources={RESOURCE: warmup_resource(), **(resource_overrides or {})},
         # A run's steps share one process: eleven steps took 0.6 s in process and 36 s in processes of their own.
         executor=dg.in_process_executor,

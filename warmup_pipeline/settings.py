@@ -31,6 +31,10 @@ SIMULATED: Final = "simulated"
 MODES: Final = (LIVE, SIMULATED)
 
 INSTANCE_FILE: Final = "dagster.yaml"
+
+UI_URL: Final = "http://127.0.0.1:3000"
+"""Where `dagster dev` serves its UI unless told otherwise."""
+
 _OTHERS_MAY_READ: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -58,6 +62,7 @@ class Settings:
         zapi_tokens: token by instance id, from the secrets file.
         webhook_secret: what webhooks must bring.
         alert_webhook_url: where alerts are posted; such a URL is a secret.
+        ui_url: base address of Dagster's UI, for links in alerts.
     """
 
     root: Path
@@ -74,6 +79,7 @@ class Settings:
     zapi_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
     alert_webhook_url: str | None = field(default=None, repr=False)
+    ui_url: str = UI_URL
 
     @classmethod
     def from_environment(cls, root: Path | None = None, environ: Mapping[str, str] | None = None) -> Self:
@@ -104,7 +110,8 @@ class Settings:
             evolution_instance_keys=instance_keys,
             zapi_tokens=zapi_tokens,
             webhook_secret=values.get("WARMUP_WEBHOOK_SECRET"),
-            alert_webhook_url=values.get("WARMUP_ALERT_WEBHOOK_URL"),
+            alert_webhook_url=_web_address(values, "WARMUP_ALERT_WEBHOOK_URL"),
+            ui_url=(_web_address(values, "WARMUP_UI_URL") or UI_URL).rstrip("/"),
         )
         settings.live_gateways()
         if settings.mode == LIVE:
@@ -272,6 +279,20 @@ def _policy(root: Path, source: str) -> str:
     """Return a preset's name as it is, and a path so that it holds from any working directory."""
     path = root / Path(source).expanduser()
     return str(path) if path.is_file() else source
+
+
+def _web_address(values: Mapping[str, str], name: str) -> str | None:
+    """Return an http or https address; the refusal never shows it, for it may be a secret."""
+    text = values.get(name)
+    if text is None:
+        return None
+    try:
+        url = httpx.URL(text.strip())
+    except httpx.InvalidURL:
+        raise SettingsError(f"{name} is no web address") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SettingsError(f"{name} is no web address: it must begin with http:// or https://")
+    return str(url)
 
 
 def _database_url(values: Mapping[str, str], home: Path) -> str:

@@ -13,6 +13,7 @@ import click
 
 from warmup_pipeline.cli import output
 from warmup_pipeline.cli.session import InputError, Session
+from warmup_pipeline.domain.privacy import Redactor
 
 
 @click.command("health")
@@ -22,16 +23,26 @@ def health(context: click.Context, as_json: bool) -> None:
     """Tell the pool's health from the latest results of the asset checks.
 
     Exits with 0 if healthy, 1 if degraded (something warns), 2 if critical (something fails, the last
-    cycle failed, or a check is older than ten minutes: silence is never healthy).
+    cycle failed, or a check is older than ten minutes: silence is never healthy). The sensor that is off,
+    a cycle that is late and a database that cannot be used are said as well.
     """
+    from warmup_pipeline.assembly import utc_now
     from warmup_pipeline.cli.runs import open_runner
-    from warmup_pipeline.warmup.health_report import EXIT_CODES, health_report
+    from warmup_pipeline.store.trouble import StoreError
+    from warmup_pipeline.warmup.health_report import EXIT_CODES, health_report, health_without_database
 
     session = context.find_object(Session)
     if session is None:
         raise InputError("no session was begun")
-    with session.world(gateways=False) as world, open_runner() as runner:
-        document = health_report(world, runner.latest_results())
+    with open_runner() as runner:
+        results = runner.latest_results()
+        try:
+            with session.world(gateways=False) as world:
+                document = health_report(world, results, runner.scheduler_state())
+        except StoreError as error:
+            settings = session.settings()
+            why = Redactor(settings.secrets()).text(str(error))
+            document = health_without_database(why, results, now=utc_now(), mode=settings.mode)
     if as_json:
         output.emit_json(document)
     else:
@@ -47,6 +58,29 @@ def print_health(document: Mapping[str, Any]) -> None:
         ("check", "verdict", "what it says"),
         [(check["check"], _verdict(check), check["description"]) for check in document["checks"]],
     )
+    missing = [sign for sign in document["vitals"] if not sign["passed"]]
+    if missing:
+        output.heading("Do cycles go on?")
+        output.table(
+            ("sign of life", "verdict", "what it says"),
+            [
+                (
+                    sign["name"],
+                    output.coloured("warn" if sign["severity"] == "WARN" else "fail"),
+                    sign["description"],
+                )
+                for sign in missing
+            ],
+        )
+    remedies = [
+        (one.get("check") or one["name"], one["what_to_do"])
+        for one in (*missing, *document["checks"])
+        if not one["passed"] and one.get("evaluated_at", "known") is not None
+    ]
+    if remedies:
+        output.heading("What to do")
+        for name, remedy in remedies:
+            click.echo(f"  {name}: {remedy}")
     pool = document["pool"]
     taking_part = f"{pool['participating']} take part, {pool['connected']} of these are connected"
     click.echo(f"  {pool['total']} chips, {taking_part}")

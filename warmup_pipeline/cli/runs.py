@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from warmup_pipeline.domain.vitals import SchedulerState
     from warmup_pipeline.store.cycles import Cycle
     from warmup_pipeline.warmup.health_report import CheckResult
     from warmup_pipeline.warmup.world import World
@@ -34,16 +35,15 @@ class Runner:
 
     def why_failed(self, run_id: str) -> str:
         """Return, in one line, why a run failed; its whole log is in the UI."""
-        import dagster as dg
+        from warmup_pipeline.orchestration import history
 
-        for event in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
-            error = getattr(event.dagster_event.event_specific_data, "error", None)
-            if error is not None:
-                # An exception of a step stands as the cause of Dagster's own.
-                told = error.cause or error
-                line = next((line for line in told.message.splitlines() if line.strip()), "")
-                return str(line).split(": ", 1)[-1].strip()
-        return "its log says why"
+        return history.why_failed(self.instance, run_id)
+
+    def scheduler_state(self) -> SchedulerState:
+        """Return what Dagster says of its sensor, its daemon and its run queue."""
+        from warmup_pipeline.orchestration import history
+
+        return history.scheduler_state(self.instance)
 
     def latest_results(self) -> list[CheckResult]:
         """Return the last completed result of each asset check."""

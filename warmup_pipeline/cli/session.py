@@ -86,30 +86,11 @@ class Session:
         """
         # Imported here: --help and a wrong option need not wait for the whole program.
         from warmup_pipeline import assembly
-        from warmup_pipeline.gateways.credentials import GatewaySettings
-        from warmup_pipeline.warmup.activities.registry import default_registry
-        from warmup_pipeline.warmup.library import load_library
-        from warmup_pipeline.warmup.policies import load_policy
-        from warmup_pipeline.warmup.world import StandardLog, World
+        from warmup_pipeline.warmup.world import StandardLog
 
-        settings = self.settings()
-        if gateways:
-            with assembly.open_world(settings, log=StandardLog()) as world:
-                yield world
-            return
-        policy = load_policy(settings.policy)
-        with assembly.open_store(settings) as store:
-            yield World(
-                store=store,
-                policy=policy,
-                library=load_library(),
-                activities=default_registry(),
-                gateways=GatewaySettings(),
-                mode=settings.mode,
-                redactor=Redactor(settings.secrets()),
-                log=StandardLog(),
-                now=assembly.utc_now,
-            )
+        opened = assembly.open_world if gateways else assembly.open_reading_world
+        with opened(self.settings(), log=StandardLog()) as world:
+            yield world
 
 
 def user() -> str:

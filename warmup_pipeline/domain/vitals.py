@@ -68,7 +68,6 @@ class Vital:
         passed: whether it does.
         severity: what it means where it does not.
         text: one line.
-        remedy: what to do.
         concerned: the pools it is about.
         run_id: the run it is about.
     """
@@ -77,22 +76,27 @@ class Vital:
     passed: bool
     severity: Severity
     text: str
-    remedy: str
     concerned: tuple[str, ...] = ()
     run_id: str | None = None
 
+    @property
+    def remedy(self) -> str:
+        """What to do where it does not hold."""
+        return REMEDIES[self.name]
 
-_TURN_ON: Final = "In Dagster's UI, under Automation, switch warmup_cycle_sensor on."
-_START: Final = "Start `dagster dev` (or the daemon's own process) on this home, and see why it ended."
-_OPEN_RUN: Final = "Open the run: its failed step shows the traceback. The next cycle goes on by itself."
-_LATE: Final = (
-    "See in Dagster's UI that the daemon runs (Deployment), that warmup_cycle_sensor is on (Automation) and what "
-    "its last tick says."
-)
-_QUEUE: Final = (
-    "See Runs > Queued: end a run that hangs; tag_concurrency_limits in dagster.yaml let few run at once."
-)
-_VERDICTS: Final = "Let a cycle run: the sensor does, or `warmup cycle`."
+
+REMEDIES: Final[Mapping[str, str]] = {
+    "sensor_is_on": "In Dagster's UI, under Automation, switch warmup_cycle_sensor on.",
+    "daemon_is_alive": "Start `dagster dev` (or the daemon's own process) on this home, and see why it ended.",
+    "runs_begin": "See Runs > Queued: end a run that hangs; max_concurrent_runs and tag_concurrency_limits in "
+    "dagster.yaml say how many run at once.",
+    "cycles_go_on": "See in Dagster's UI that the daemon runs (Deployment > Daemons), that warmup_cycle_sensor is "
+    "on (Automation) and what its last tick says.",
+    "last_cycle_succeeded": "Open the run: its failed step shows the traceback. The next cycle goes on by itself.",
+    "verdicts_are_fresh": "Let a cycle run: the sensor does, or `warmup cycle`.",
+    "database_can_be_used": "Do what the text says; the next cycle goes on by itself.",
+}
+"""What to do where a sign of life is missing, by its name."""
 
 
 def vitals(
@@ -132,7 +136,6 @@ def _scheduler(state: SchedulerState, now: datetime, *, late: bool) -> list[Vita
             "the sensor that asks for cycles is on"
             if state.sensor_on
             else "the sensor warmup_cycle_sensor is switched off: no cycle begins by itself",
-            _TURN_ON,
         ),
         Vital(
             "daemon_is_alive",
@@ -141,7 +144,6 @@ def _scheduler(state: SchedulerState, now: datetime, *, late: bool) -> list[Vita
             f"the daemon has given no sign for {_minutes(now - heard)} minutes: no sensor runs"
             if silent and heard is not None
             else "nothing says that the daemon is down",
-            _START,
         ),
         Vital(
             "runs_begin",
@@ -151,7 +153,6 @@ def _scheduler(state: SchedulerState, now: datetime, *, late: bool) -> list[Vita
             f"while {state.running} others run"
             if stuck and waited is not None
             else "no run waits in the run queue",
-            _QUEUE,
         ),
     ]
 
@@ -166,7 +167,6 @@ def _cycles_go_on(now: datetime, last_cycles: Sequence[LastCycle], late: Sequenc
         f"no cycle has begun for {_minutes(oldest)} minutes in {', '.join(names)}"
         if late
         else f"the cycles of {len(last_cycles)} pools go on",
-        _LATE,
         names,
     )
 
@@ -179,7 +179,6 @@ def _last_cycle(last_cycles: Sequence[LastCycle]) -> Vital:
         Severity.ERROR,
         "; ".join(f"the last cycle of pool {one.pool!r} failed" for one in failed)
         or "no pool's last cycle failed",
-        _OPEN_RUN,
         tuple(one.pool for one in failed),
         failed[0].run_id if failed else None,
     )
@@ -201,7 +200,6 @@ def _verdicts(now: datetime, verdicts: Mapping[str, datetime | None]) -> Vital:
         not parts,
         Severity.ERROR,
         "; ".join(parts) or "every check was evaluated in the last 10 minutes",
-        _VERDICTS,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 CYCLE_JOB: Final = "warmup_cycle"
 CYCLE_SENSOR: Final = "warmup_cycle_sensor"
+ALERT_SENSOR: Final = "warmup_alert_sensor"
 CYCLE_GRAPH: Final = "warmup_cycle_steps"
 CYCLE_GROUP: Final = "warmup"
 

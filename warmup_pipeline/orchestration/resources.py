@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from warmup_pipeline.assembly import open_store, open_world, utc_now
+from warmup_pipeline.assembly import open_reading_world, open_store, open_world, utc_now
 from warmup_pipeline.settings import Settings
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.world import StandardLog, StepLog, World
@@ -61,6 +61,17 @@ class WarmupAccess:
         settings = self._settings()
         with open_store(settings) as store:
             yield store, settings
+
+    @contextmanager
+    def reading(self, log: StepLog) -> Iterator[tuple[World, Settings]]:
+        """Open a world that asks no gateway, for a sensor's tick."""
+        settings = self._settings()
+        with open_reading_world(settings, log=log, now=self.now) as world:
+            yield world, settings
+
+    def settings(self) -> Settings:
+        """Read the settings."""
+        return self._settings()
 
     def close(self) -> None:
         """Close what was opened."""

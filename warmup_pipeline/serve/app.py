@@ -18,10 +18,10 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from warmup_pipeline.serve import webhooks
+from warmup_pipeline.serve import health, webhooks
 from warmup_pipeline.serve.serving import Install, Serving
 
-MODULES: Final[tuple[Install, ...]] = (webhooks.install,)
+MODULES: Final[tuple[Install, ...]] = (webhooks.install, health.install)
 """What puts routes into the application. Each is called once, before it starts."""
 
 LARGEST_BODY: Final = 1_000_000

@@ -12,20 +12,20 @@ failed is critical) and interface.md, "``--json`` documents".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from warmup_pipeline.domain.health import STALE_AFTER, Severity, Verdict, health_of
 from warmup_pipeline.domain.localtime import local_day
-from warmup_pipeline.domain.presend import ChipStanding, is_connected
 from warmup_pipeline.domain.values import CONVERSA_PAR, HealthStatus
 from warmup_pipeline.domain.vitals import LastCycle, SchedulerState, Vital, vitals
-from warmup_pipeline.store import audit, chips, connections, cycles, pools
+from warmup_pipeline.store import audit, cycles, pools
 from warmup_pipeline.store import health as health_store
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.health import ChipGroup
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.world import World
 
@@ -121,13 +121,7 @@ def health_without_database(
         mode: ``live`` or ``simulated``.
     """
     shown, _, reasons = _judged({(result.asset, result.check): result for result in results}, now)
-    sign = Vital(
-        "database_can_be_used",
-        passed=False,
-        severity=Severity.ERROR,
-        text=why,
-        remedy="Do what the text says.",
-    )
+    sign = Vital("database_can_be_used", passed=False, severity=Severity.ERROR, text=why)
     return {
         "status": HealthStatus.CRITICAL.value,
         "at": now.isoformat(),
@@ -212,15 +206,7 @@ def _pool_and_today(
     world: World, tx: Transaction, latest: Mapping[str, Cycle], now: datetime
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     at = {pool.name: pool.now(now) for pool in pools.every(tx)}
-    every_chip = chips.of_pool(tx)
-    seen = connections.of_pool(tx)
-    connected = 0
-    for chip in every_chip:
-        one = seen.get(chip.id)
-        if one is None or not chip.takes_part:
-            continue
-        standing = ChipStanding(chip.id, chip.status, chip.role, one.state, one.observed_at)
-        connected += is_connected(standing, at[chip.pool])
+    groups = health_store.chip_groups(tx, at)
     days = {name: local_day(moment, world.policy.zone) for name, moment in at.items()}
     # The day of the last cycle, where a stepped clock has just stepped into the next one.
     days |= {name: cycle.day for name, cycle in latest.items()}
@@ -238,14 +224,24 @@ def _pool_and_today(
             "unknown": counts.unknown,
             "success_rate": won / (won + lost) if won + lost else None,
         }
-    pool = {
-        "total": len(every_chip),
-        "participating": sum(chip.takes_part for chip in every_chip),
-        "connected": connected,
-        "by_status": dict(sorted(Counter(chip.status.value for chip in every_chip).items())),
-        "by_phase": dict(sorted(Counter(chip.phase.value for chip in every_chip).items())),
+    return counted(groups), today
+
+
+def counted(groups: Sequence[ChipGroup]) -> dict[str, Any]:
+    """Return chips that were counted by how they stand, as a document's ``pool`` shows them."""
+    by_status: Counter[str] = Counter()
+    by_phase: Counter[str] = Counter()
+    for group in groups:
+        by_status[group.status] += group.chips
+        by_phase[group.phase] += group.chips
+    taking_part = [group for group in groups if group.participating]
+    return {
+        "total": by_status.total(),
+        "participating": sum(group.chips for group in taking_part),
+        "connected": sum(group.connected for group in taking_part),
+        "by_status": dict(sorted(by_status.items())),
+        "by_phase": dict(sorted(by_phase.items())),
     }
-    return pool, today
 
 
 def _last_cycle(latest: Iterable[Cycle], now: datetime) -> dict[str, Any] | None:
