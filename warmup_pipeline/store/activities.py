@@ -164,7 +164,7 @@ def expire(
 
 
 def due(tx: Transaction, pool: str, *, tick: datetime, day: date) -> list[Activity]:
-    """Return what is planned and due, earliest first."""
+    """Return what is planned and due, earliest first, locked; what another process has locked is left to it."""
     query = (
         sa.select(*_columns)
         .where(
@@ -174,6 +174,7 @@ def due(tx: Transaction, pool: str, *, tick: datetime, day: date) -> list[Activi
             activities.c.day == day,
         )
         .order_by(activities.c.due_at, activities.c.id)
+        .with_for_update(skip_locked=True)
     )
     return [_activity(row) for row in tx.connection.execute(query).mappings()]
 

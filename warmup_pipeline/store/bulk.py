@@ -91,8 +91,8 @@ def update_rows(
     *,
     key: str = "id",
     where: sa.ColumnElement[bool] | None = None,
-) -> None:
-    """Set columns of many rows, each to its own values.
+) -> int:
+    """Set columns of many rows, each to its own values; returns how many rows there were to change.
 
     Args:
         tx: the transaction.
@@ -101,12 +101,14 @@ def update_rows(
         key: the column that finds the row.
         where: a further condition on the table's row, without IN; a row that does not meet it is left alone.
     """
+    changed = 0
     for chunk in _chunks(rows):
         names = list(chunk[0])
         if _is_sqlite(tx):
             prepared = _sqlite_update(table, tuple(names), key)
             prepared = prepared if where is None else prepared.where(where)
-            tx.connection.execute(prepared, [{f"new_{n}": row[n] for n in names} for row in chunk])
+            done = tx.connection.execute(prepared, [{f"new_{n}": row[n] for n in names} for row in chunk])
+            changed += int(done.rowcount)
             continue
         # A bare NULL in VALUES has no type on PostgreSQL, so every value is bound with its column's type.
         new = (
@@ -126,4 +128,5 @@ def update_rows(
         )
         if where is not None:
             statement = statement.where(where)
-        tx.connection.execute(statement)
+        changed += int(tx.connection.execute(statement).rowcount)
+    return changed

@@ -182,6 +182,30 @@ def breakers(tx: Transaction, pool: str) -> dict[str, Circuit]:
     }
 
 
+class ProbeUnderWay(RuntimeError):
+    """A breaker was not open any more when its probe was to begin: another process was there."""
+
+
+def begin_probes(tx: Transaction, probing: Mapping[str, Circuit]) -> None:
+    """Let each of these open breakers have its one probe: compare and set, all or none.
+
+    Raises:
+        ProbeUnderWay: one of them is not open any more.
+    """
+    begun = update_rows(
+        tx,
+        circuits,
+        [{"chip_id": chip_id, "state": circuit.state} for chip_id, circuit in sorted(probing.items())],
+        key="chip_id",
+        where=circuits.c.state == CircuitState.OPEN,
+    )
+    if begun != len(probing):
+        raise ProbeUnderWay(
+            f"{len(probing) - begun} of {len(probing)} breakers already have their probe: another process acts "
+            "for this pool; nothing is approved here"
+        )
+
+
 def set_breakers(tx: Transaction, changed: Mapping[str, Circuit]) -> None:
     """Store breakers."""
     upsert_rows(

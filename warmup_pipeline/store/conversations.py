@@ -109,6 +109,27 @@ def _unclosed_of_pool() -> sa.Select[Any]:
     )
 
 
+def claim(tx: Transaction, ids: Sequence[str], cycle_id: str) -> set[str]:
+    """Give due turns to a cycle; returns those it got. What another process has locked or holds is left to it."""
+    got: set[str] = set()
+    for start in range(0, max(1, len(ids)), _NAMES_AT_ONCE):
+        free = (
+            sa.select(conversations.c.id)
+            .where(
+                conversations.c.id.in_(ids[start : start + _NAMES_AT_ONCE]),
+                conversations.c.state == ConversationState.OPEN,
+                conversations.c.next_due_at.is_not(None),
+                sa.or_(
+                    conversations.c.claimed_cycle_id.is_(None), conversations.c.claimed_cycle_id == cycle_id
+                ),
+            )
+            .with_for_update(skip_locked=True)
+        )
+        got |= set(tx.connection.execute(free).scalars())
+    change(tx, [{"id": i, "claimed_cycle_id": cycle_id} for i in sorted(got)])
+    return got
+
+
 def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert conversations that are about to be opened."""
     insert_rows(tx, conversations, rows)

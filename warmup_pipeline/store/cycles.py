@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -83,6 +84,21 @@ def latest(tx: Transaction, pool: str, *, limit: int = 1) -> list[Cycle]:
     """Return the pool's newest cycles by tick, newest first."""
     query = sa.select(*_columns).where(cycles.c.pool == pool).order_by(cycles.c.tick.desc()).limit(limit)
     return [_cycle(row) for row in tx.connection.execute(query).mappings()]
+
+
+def newest_id(tx: Transaction, pool: str) -> str | None:
+    """Return the id of the pool's newest cycle by tick."""
+    return tx.connection.execute(_newest(), {"in_pool": pool}).scalar()
+
+
+@cache
+def _newest() -> sa.Select[Any]:
+    return (
+        sa.select(cycles.c.id)
+        .where(cycles.c.pool == sa.bindparam("in_pool"))
+        .order_by(cycles.c.tick.desc())
+        .limit(1)
+    )
 
 
 def latest_of_each_pool(tx: Transaction) -> dict[str, Cycle]:

@@ -82,9 +82,18 @@ def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     insert_rows(tx, messages, rows)
 
 
-def record(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Record outcomes of messages that are ``sending``: rows of id and the same further columns."""
-    update_rows(tx, messages, rows, where=messages.c.state == MessageState.SENDING)
+def record(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Record outcomes of messages that are ``sending``: rows of id and the same further columns.
+
+    Returns how many there were: fewer than asked where a later cycle has taken them over.
+    """
+    return update_rows(tx, messages, rows, where=messages.c.state == MessageState.SENDING)
+
+
+def states(tx: Transaction, ids: Sequence[str]) -> dict[str, MessageState]:
+    """Return the state of each of these messages (at most ``ROWS_PER_STATEMENT``)."""
+    query = sa.select(messages.c.id, messages.c.state).where(messages.c.id.in_(ids)).with_for_update()
+    return {row[0]: MessageState(row[1]) for row in tx.connection.execute(query)}
 
 
 def withdraw(tx: Transaction, ids: Sequence[str]) -> None:

@@ -68,9 +68,22 @@ def spendable(tx: Transaction, cycle_id: str) -> list[Approval]:
     return [Approval(**dict(row)) for row in tx.connection.execute(query).mappings()]
 
 
+class ApprovalGone(RuntimeError):
+    """An approval has been spent or has lapsed meanwhile: another process was there."""
+
+
 def spend(tx: Transaction, ids: Sequence[str], *, at: datetime) -> None:
-    """Mark approvals as spent."""
-    update_rows(tx, presend_validations, [{"id": i, "used_at": at} for i in ids], where=_unused)
+    """Mark approvals as spent, all or none: each allows one thing once.
+
+    Raises:
+        ApprovalGone: one of them has been spent or has lapsed since it was loaded.
+    """
+    spent = update_rows(tx, presend_validations, [{"id": i, "used_at": at} for i in ids], where=_unused)
+    if spent != len(ids):
+        raise ApprovalGone(
+            f"{len(ids) - spent} of {len(ids)} approvals are spent or lapsed already: another process acts for "
+            "this cycle; nothing is sent here"
+        )
 
 
 def lapse(tx: Transaction, ids: Sequence[str]) -> None:

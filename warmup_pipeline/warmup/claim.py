@@ -16,6 +16,7 @@ from warmup_pipeline.store import activities, conversations
 from warmup_pipeline.store.activities import Activity
 from warmup_pipeline.store.conversations import Conversation
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
 
@@ -59,7 +60,7 @@ def claim_due(world: World, cycle: Cycle) -> StepReport:
     """Give this cycle what is due at its tick. Doing it twice claims the same."""
     late_after = timedelta(minutes=world.policy.late_after_minutes)
     with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
+        hold_pool(world, tx, cycle)
         expired = activities.expire(
             tx, cycle.pool, tick=cycle.tick, day=cycle.day, late_after=late_after, cycle_id=cycle.id
         )
@@ -71,7 +72,8 @@ def claim_due(world: World, cycle: Cycle) -> StepReport:
             reason="lifetime_over",
         )
         replies = due_replies(conversations.unclosed(tx, cycle.pool), cycle)
-        conversations.change(tx, [{"id": c.id, "claimed_cycle_id": cycle.id} for c in replies])
+        got = conversations.claim(tx, [c.id for c in replies], cycle.id)
+        replies = [c for c in replies if c.id in got]
         held = activities.claimed_by(tx, cycle.id)
         busy = {conversation.next_sender for conversation in replies}
         due = activities.due(tx, cycle.pool, tick=cycle.tick, day=cycle.day)

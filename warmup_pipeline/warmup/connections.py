@@ -30,6 +30,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.warmup.confirm import Confirmed, Receipt, apply_receipts
 from warmup_pipeline.warmup.gateway_step import run_in_loop
+from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.resolve import (
     ASK_ABOUT_FOR,
     CLOCKS_DIFFER_BY,
@@ -103,7 +104,7 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
 def _write(world: World, cycle: Cycle, watched: Watched, findings: Sequence[Finding]) -> _Done:
     seen = watched.seen
     with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
+        hold_pool(world, tx, cycle)
         known = connections.of_pool(tx, cycle.pool)
         suspects = [row.chip_id for row in known.values() if row.last_recovery_action == ZOMBIE_RESTART]
         alive = deliveries.confirmed_since_recovery(tx, suspects)

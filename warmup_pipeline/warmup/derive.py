@@ -45,6 +45,7 @@ from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
 _NOTHING: Final = MessageCounts()
@@ -290,7 +291,7 @@ def derive_phase_eligibility(world: World, cycle: Cycle) -> StepReport:
 def derive_phase_transitions(world: World, cycle: Cycle) -> StepReport:
     """Move chips that earned it one phase on; degrade those in trouble; let recovered ones return."""
     with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
+        hold_pool(world, tx, cycle)
         _signal_unconfirmed(tx, cycle)
         held = braked_chips(tx, world, cycle.pool, cycle.tick)
         done = derived_store.transitions_of_cycle(tx, cycle.id)

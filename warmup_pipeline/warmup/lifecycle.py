@@ -2,7 +2,8 @@
 
 Holds: :func:`begin_cycle` (the only way a cycle comes into being), :func:`cycle_of_run` (what every
 step after the first asks for), :func:`take_up_cycle` (what a run executed again asks for),
-:func:`end_cycle`, :func:`fail_cycle`. Do not add: what a step does.
+:func:`hold_pool` (what every step asks for before it decides anything), :func:`end_cycle`,
+:func:`fail_cycle`. Do not add: what a step does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.values import ClockKind
 from warmup_pipeline.store import activities, cycles, pools
 from warmup_pipeline.store.cycles import Cycle
-from warmup_pipeline.store.engine import PoolNotFound
+from warmup_pipeline.store.engine import PoolNotFound, Transaction
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.reconcile import Reconciled, reconcile
 from warmup_pipeline.warmup.world import World
@@ -124,11 +125,36 @@ def _refuse_overlap(world: World, pool: str, tick: datetime, tx: Any, now: datet
         )
     newest = cycles.latest(tx, pool)
     if newest and newest[0].tick > tick:
+        zone = world.policy.zone
         raise CycleRefused(
-            f"pool {pool!r} already had a cycle at {newest[0].tick.astimezone(world.policy.zone):%Y-%m-%d %H:%M:%S}, "
-            f"which is later than {tick.astimezone(world.policy.zone):%Y-%m-%d %H:%M:%S}: time does not go back"
+            f"pool {pool!r} already had a cycle at {newest[0].tick.astimezone(zone):%Y-%m-%d %H:%M:%S}, which is "
+            f"later than {tick.astimezone(zone):%Y-%m-%d %H:%M:%S}: time does not go back, for limits are counted "
+            "by it. If this machine's clock was set back, cycles go on by themselves once it has passed that time "
+            "again; if it is wrong now, correct it"
         )
     cycles.abandon(tx, [c.id for c in cycles.running(tx, pool)], ended_at=now)
+
+
+def hold_pool(world: World, tx: Transaction, cycle: Cycle) -> None:
+    """Hold the cycle's pool for this transaction, and see that no later cycle has taken it over.
+
+    Every step asks for this in the transaction in which it decides or writes anything down, so that a
+    process that was believed dead (it hung, or its machine slept) does nothing any more once the
+    next cycle has begun, however long ago it looked.
+
+    Raises:
+        CycleRefused: a later cycle holds the pool: it has put right what this one left.
+    """
+    tx.lock_pool(cycle.pool)
+    newest = cycles.newest_id(tx, cycle.pool)
+    if newest != cycle.id:
+        later = cycles.get(tx, newest) if newest is not None else None
+        zone = world.policy.zone
+        by = f"the one of {later.tick.astimezone(zone):%Y-%m-%d %H:%M:%S}" if later else "another one"
+        raise CycleRefused(
+            f"the cycle of {cycle.tick.astimezone(zone):%Y-%m-%d %H:%M:%S} had to end, and pool {cycle.pool!r} "
+            f"has gone on to {by}, which put right what was left: nothing more is done here"
+        )
 
 
 def cycle_of_run(world: World, root_run_id: str) -> Cycle:

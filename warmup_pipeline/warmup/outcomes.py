@@ -25,7 +25,7 @@ from warmup_pipeline.domain.values import (
     FailureClass,
     MessageState,
 )
-from warmup_pipeline.gateways.base import Accepted, GatewayError
+from warmup_pipeline.gateways.base import Accepted, GatewayError, Listed
 from warmup_pipeline.store import activities, chips, connections, conversations, messages
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.conversations import Conversation
@@ -34,6 +34,7 @@ from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.pairings import StoredPairing
 from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.resolve import Finding, apply
 from warmup_pipeline.warmup.world import World
 
 
@@ -104,9 +105,56 @@ def record_outcomes(
 
     A chip sends at most once per cycle, so what the step loaded of breakers and cooldowns is still
     what they were before this chip's send.
+
+    Doing it again changes nothing. Where a later cycle has taken the pool over (this process was
+    believed dead), what it made ``unknown`` and this process knows to be accepted is told to it; of
+    anything else it has the better knowledge by now.
     """
     if not outcomes:
         return
+    try:
+        with world.store.write() as tx:
+            _write(tx, cycle, _changes(world, cycle, outcomes, standing))
+    except _NotOursAnyMore:
+        _record_late(world, cycle, outcomes, standing)
+
+
+def _record_late(world: World, cycle: Cycle, outcomes: Sequence[Outcome], standing: Standing) -> None:
+    with world.store.write() as tx:
+        tx.lock_pool(cycle.pool)
+        now = messages.states(tx, [message_id(o.approval) for o in outcomes])
+        ours = [o for o in outcomes if now.get(message_id(o.approval)) is MessageState.SENDING]
+        _write(tx, cycle, _changes(world, cycle, ours, standing))
+        apply(tx, world, cycle, [f for o in outcomes if (f := _told_late(o)) is not None])
+
+
+class _NotOursAnyMore(Exception):
+    """Some of the messages are not ``sending`` any more."""
+
+
+def message_id(approval: Approval) -> str:
+    """Return the id of the message an approval allows: one per turn of a conversation."""
+    return derived_id("message", approval.conversation_id, approval.turn)
+
+
+def _told_late(outcome: Outcome) -> Finding | None:
+    """Return what is certain of a message whose sender was believed dead: only that it was accepted."""
+    if outcome.accepted is None:
+        return None
+    listed = Listed(
+        message_id=outcome.accepted.message_id,
+        queue_id=outcome.accepted.queue_id,
+        sent=True,
+        addresses=frozenset(),
+        kind=None,
+        text="",
+    )
+    return Finding(
+        message_id(outcome.approval), listed, "its outcome was unknown; the process that sent it told it late"
+    )
+
+
+def _changes(world: World, cycle: Cycle, outcomes: Sequence[Outcome], standing: Standing) -> _Changes:
     changes = _Changes([], [], [], [], {}, [], [], [], {}, [], [], [], [], [])
     for outcome in outcomes:
         conversation = standing.conversations[outcome.approval.conversation_id or ""]
@@ -118,13 +166,13 @@ def record_outcomes(
             resting = standing.chips[chip_id].cooldown_until
             _not_accepted(world, cycle, outcome, conversation, breaker, resting, changes)
         _settle(cycle, outcome, standing.pairs.get(conversation.id), changes)
-    with world.store.write() as tx:
-        _write(tx, cycle, changes)
+    return changes
 
 
 def _write(tx: Transaction, cycle: Cycle, changes: _Changes) -> None:
-    messages.record(tx, changes.accepted)
-    messages.record(tx, changes.refused)
+    noted = messages.record(tx, changes.accepted) + messages.record(tx, changes.refused)
+    if noted != len(changes.accepted) + len(changes.refused):
+        raise _NotOursAnyMore
     conversations.change(tx, changes.opened)
     conversations.change(tx, changes.advanced)
     conversations.change(tx, changes.stalled)
@@ -153,7 +201,7 @@ def _accepted(
     turn = approval.turn or 1
     changes.accepted.append(
         {
-            "id": derived_id("message", conversation.id, turn),
+            "id": message_id(approval),
             "state": MessageState.ACCEPTED,
             "accepted_at": cycle.tick,
             "gateway_message_id": accepted.message_id,
@@ -203,7 +251,7 @@ def _not_accepted(
     unknown = failure is FailureClass.UNKNOWN
     changes.refused.append(
         {
-            "id": derived_id("message", conversation.id, approval.turn or 1),
+            "id": message_id(approval),
             "state": MessageState.UNKNOWN if unknown else MessageState.FAILED,
             "http_attempts": error.attempts if error is not None else 1,
             "failure_class": FailureClass.BUG if outcome.bug is not None else failure,

@@ -32,6 +32,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.warmup.facts import PoolFacts, load_facts
 from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
 TRY_AGAIN_AFTER: Final = timedelta(minutes=15)
@@ -112,7 +113,7 @@ def _can_be_written_to(facts: PoolFacts, chip_id: str, cycle: Cycle) -> bool:
 def pair_chips(world: World, cycle: Cycle) -> StepReport:
     """Pair the chips that hold a due opening, choose their dialogues, and note the pairs."""
     with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
+        hold_pool(world, tx, cycle)
         claimed = activities.claimed_by(tx, cycle.id)
         waiting = {
             a.chip_id: a for a in claimed if a.type in world.activities.openings and a.conversation_id is None

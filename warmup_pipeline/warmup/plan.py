@@ -19,13 +19,14 @@ from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.warmup.derive import braked_chips, derive_standing
 from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
 
 def plan_day(world: World, cycle: Cycle) -> StepReport:
     """Plan the local day for every participating chip that has no plan for it in its phase."""
     with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
+        hold_pool(world, tx, cycle)
         participants = [chip for chip in chips.of_pool(tx, cycle.pool) if chip.takes_part]
         standing = derived_store.trust_levels(tx, cycle.pool)
         if any(chip.id not in standing for chip in participants):

@@ -35,17 +35,27 @@ from warmup_pipeline.store import pairings as pairing_store
 from warmup_pipeline.store.activities import Activity, Deferral
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
+from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.activities.registry import Work
-from warmup_pipeline.warmup.gateway_step import channel_of, open_hub, run_in_loop, seconds_left
-from warmup_pipeline.warmup.ids import derived_id
-from warmup_pipeline.warmup.outcomes import Outcome, Standing, record_outcomes
+from warmup_pipeline.warmup.gateway_step import (
+    channel_of,
+    open_hub,
+    run_in_loop,
+    run_together,
+    seconds_left,
+)
+from warmup_pipeline.warmup.lifecycle import hold_pool
+from warmup_pipeline.warmup.outcomes import Outcome, Standing, message_id, record_outcomes
 from warmup_pipeline.warmup.pair import TRY_AGAIN_AFTER
 from warmup_pipeline.warmup.validate import REPLY
 from warmup_pipeline.warmup.world import StepReport, World
 
 FLUSH_EVERY_S: Final = 1.0
 FLUSH_AT: Final = ROWS_PER_STATEMENT
+
+DATABASE_MAY_BE_AWAY_S: Final = 15.0
+"""Seconds that noting outcomes waits for a database that is away: within the time kept at a cycle's end."""
 
 GATEWAY_DOWN: Final = "gateway_down"
 OUT_OF_TIME: Final = "cycle_out_of_time"
@@ -104,7 +114,7 @@ def send_messages(world: World, cycle: Cycle) -> StepReport:
 
 def _load(world: World, cycle: Cycle) -> _Plan:
     with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
+        hold_pool(world, tx, cycle)
         approvals = validations.spendable(tx, cycle.id)
         actions = [a for a in approvals if a.subject == validations.ACTION]
         held = {a.id: a for a in activity_store.claimed_by(tx, cycle.id)}
@@ -156,13 +166,15 @@ class _Sender:
         self._write_down(hub, ready)
         flusher = asyncio.create_task(self._flush_now_and_then())
         try:
-            await asyncio.gather(
-                *(self._send_one(hub, approval, content) for approval, content, _, _ in ready)
-            )
+            # An exception of one is kept until all have ended: none is cut off in the middle of its call.
+            ended = await run_together(ready, lambda one: self._send_one(hub, one[0], one[1]))
         finally:
             flusher.cancel()
             await asyncio.gather(flusher, return_exceptions=True)
-            self._flush()
+            await self._flush_for_good()
+        for problem in ended:
+            if isinstance(problem, BaseException):
+                raise problem
         for approval, error in broken:
             self._bug_before_sending(approval, error)
 
@@ -233,6 +245,7 @@ class _Sender:
                 }
             )
         with self._world.store.write() as tx:
+            hold_pool(self._world, tx, self._cycle)
             validations.spend(tx, [approval.id for approval, *_ in ready], at=self._cycle.tick)
             messages.insert(tx, rows)
 
@@ -270,21 +283,51 @@ class _Sender:
         else:
             self._outcomes.append(Outcome(approval, accepted=accepted))
         if len(self._outcomes) >= FLUSH_AT:
-            self._flush()
+            self._flush_if_possible()
 
     async def _flush_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
+            self._flush_if_possible()
+
+    def _flush_if_possible(self) -> None:
+        try:
             self._flush()
+        except StoreError as error:
+            # The outcomes are kept and noted by the next flush; the last one is not content with less.
+            said = "Outcomes could not be noted yet: " + self._world.redactor.text(str(error))
+            self._world.log.warning(said)
+
+    async def _flush_for_good(self) -> None:
+        """Note every outcome; a database that is away for a moment is waited for.
+
+        What cannot be noted stays ``sending``: the next cycle asks the gateways about it.
+
+        Raises:
+            StoreError: the database did not come back in time.
+        """
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + DATABASE_MAY_BE_AWAY_S
+        while True:
+            try:
+                self._flush()
+            except StoreError:
+                if loop.time() >= give_up:
+                    raise
+                await asyncio.sleep(FLUSH_EVERY_S)
+            else:
+                return
 
     def _flush(self) -> None:
-        outcomes, self._outcomes = self._outcomes, []
+        outcomes = tuple(self._outcomes)
         if not outcomes:
             return
         done = [o for o in outcomes if o.withdrawn is None]
         record_outcomes(self._world, self._cycle, done, self._plan.standing)
         for reason in sorted({o.withdrawn for o in outcomes if o.withdrawn is not None}):
             self._withdraw([o.approval for o in outcomes if o.withdrawn == reason], reason)
+        # Only now: what failed in between is done again, and what is noted already is left alone then.
+        del self._outcomes[: len(outcomes)]
         for outcome in done:
             self._count(outcome)
 
@@ -324,7 +367,6 @@ class _Sender:
         """Take back what was certainly not begun."""
         if not approvals:
             return
-        self._tally.withdrawn[reason] += len(approvals)
         again = self._cycle.tick + (timedelta(minutes=5) if reason == OUT_OF_TIME else TRY_AGAIN_AFTER)
         put_off: list[Deferral] = []
         replies: list[dict[str, Any]] = []
@@ -355,6 +397,7 @@ class _Sender:
                     }
                 )
         with self._world.store.write() as tx:
+            hold_pool(self._world, tx, self._cycle)
             messages.withdraw(tx, [message_id(a) for a in approvals if a.subject != validations.ACTION])
             validations.lapse(tx, [a.id for a in approvals])
             conversations.close(tx, closed, at=self._cycle.tick)
@@ -368,6 +411,7 @@ class _Sender:
                 at=self._cycle.tick,
             )
             activity_store.release(tx, released)
+        self._tally.withdrawn[reason] += len(approvals)
 
     # -- actions -------------------------------------------------------------------------------
 
@@ -379,6 +423,7 @@ class _Sender:
         nothing = [a for a in wanted if not self._plan.work.get(a.sender_chip_id)]
         something = [a for a in wanted if self._plan.work.get(a.sender_chip_id)]
         with self._world.store.write() as tx:
+            hold_pool(self._world, tx, self._cycle)
             validations.spend(tx, [a.id for a in wanted], at=self._cycle.tick)
         results = await asyncio.gather(*(self._act(hub, a) for a in something), return_exceptions=True)
         finished = [
@@ -440,8 +485,3 @@ class _Sender:
             "cycle_id": self._cycle.id,
             "traceback": traceback,
         }
-
-
-def message_id(approval: Approval) -> str:
-    """Return the id of the message an approval allows: one per turn of a conversation."""
-    return derived_id("message", approval.conversation_id, approval.turn)

@@ -25,6 +25,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.pairings import StoredPairing
 from warmup_pipeline.warmup.facts import PoolFacts, load_facts
 from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.pair import TRY_AGAIN_AFTER
 from warmup_pipeline.warmup.world import StepReport, World
 
@@ -196,14 +197,14 @@ def _final(activity: Activity, cycle: Cycle, state: ActivityState, reason: str) 
 def validate_sends(world: World, cycle: Cycle) -> StepReport:
     """Judge every reply, opening and action this cycle holds. Doing it twice judges nothing anew."""
     with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
+        hold_pool(world, tx, cycle)
         if not validations.count_of_cycle(tx, cycle.id):
             facts = load_facts(tx, world, cycle)
             outcome = _judge_all(
                 world, cycle, facts, activities.claimed_by(tx, cycle.id), pairing_store.of_cycle(tx, cycle.id)
             )
             validations.insert(tx, outcome.rows)
-            chips.set_breakers(tx, outcome.probes)
+            chips.begin_probes(tx, outcome.probes)
             activities.defer(
                 tx, outcome.deferrals, pool=cycle.pool, cycle_id=cycle.id, day=cycle.day, at=cycle.tick
             )

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from warmup_pipeline.domain.conversation import CONVERSATION_LIFETIME
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.policy import Policy
-from warmup_pipeline.domain.values import ActivityState, MessageState
+from warmup_pipeline.domain.values import ActivityState, ConversationState, MessageState
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.schema import activities, conversations, messages
 
@@ -51,7 +52,7 @@ def judge(
     rows: Sequence[Mapping[str, Any]],
     policy: Policy,
     *,
-    ended_days_before: datetime,
+    ended_at: datetime,
 ) -> Evidence:
     """Compare the gateway's log with the rules and with the database.
 
@@ -60,8 +61,8 @@ def judge(
         accepted: the simulator's ``/_sim/messages``, all of it.
         rows: the chips as they were declared; their phase must not have changed meanwhile.
         policy: whose limits hold.
-        ended_days_before: activities of local days before this instant's must be in a final state, and no
-            message may be ``sending``.
+        ended_at: the last cycle's tick: activities of local days before its own must be in a final state,
+            conversations begun 24 hours before it closed, and no message may be ``sending``.
     """
     evidence = Evidence(accepted=len(accepted))
     turns = Counter((m["trace"]["conversation"], m["trace"]["turn"]) for m in accepted if m["trace"])
@@ -71,7 +72,7 @@ def judge(
     ]
     _against_rules(evidence, accepted, rows, policy)
     _against_database(evidence, store, accepted)
-    _stuck(evidence, store, local_day(ended_days_before, policy.zone))
+    _stuck(evidence, store, local_day(ended_at, policy.zone), ended_at)
     return evidence
 
 
@@ -117,7 +118,7 @@ def _against_database(evidence: Evidence, store: Store, accepted: Sequence[Mappi
             evidence.denied.append(f"message {ours} was accepted, the database says failed")
 
 
-def _stuck(evidence: Evidence, store: Store, today: Any) -> None:
+def _stuck(evidence: Evidence, store: Store, today: date, ended_at: datetime) -> None:
     unfinished = (ActivityState.PLANNED, ActivityState.CLAIMED)
     with store.read() as tx:
         held = tx.connection.execute(
@@ -128,11 +129,14 @@ def _stuck(evidence: Evidence, store: Store, today: Any) -> None:
         sending = tx.connection.execute(
             sa.select(messages.c.id).where(messages.c.state == MessageState.SENDING)
         ).all()
-        opening = tx.connection.execute(
-            sa.select(conversations.c.id).where(conversations.c.state == "opening")
+        talking = tx.connection.execute(
+            sa.select(conversations.c.id, conversations.c.state).where(
+                conversations.c.state != ConversationState.CLOSED,
+                conversations.c.created_at <= ended_at - CONVERSATION_LIFETIME,
+            )
         ).all()
     evidence.stuck = [
         *(f"activity {row.id} is {row.state}" for row in held),
         *(f"message {row.id} is sending" for row in sending),
-        *(f"conversation {row.id} is opening" for row in opening),
+        *(f"conversation {row.id} is {row.state} after its lifetime" for row in talking),
     ]

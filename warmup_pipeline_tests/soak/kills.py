@@ -91,12 +91,16 @@ def _child(yard: Yard, tick: datetime, run: str, dies_at: int | None) -> Ended:
 
 
 def settle(yard: Yard, tick: datetime) -> datetime:
-    """Let a few undisturbed cycles of the next day put right what the last crash left; returns the time."""
-    tomorrow = MORNING + timedelta(days=1) - timedelta(hours=7, minutes=55)
-    tick = max(tick, tomorrow)
-    for number in range(3):
-        _child(yard, tick, f"settling-{number}", None)
-        tick += lifecycle.INTERVAL
+    """Let a few undisturbed cycles of the next two nights put right what the last crash left.
+
+    Returns the last one's tick. By then every conversation of the day is over.
+    """
+    midnight = MORNING - timedelta(hours=8)
+    nights = [max(tick, midnight + timedelta(days=days, minutes=5)) for days in (1, 2)]
+    for begins in nights:
+        for number in range(3):
+            tick = begins + number * lifecycle.INTERVAL
+            _child(yard, tick, f"settling-{tick.isoformat()}", None)
     return tick
 
 
@@ -119,7 +123,7 @@ def kills(database: str, chip_count: int, ticks: int, kills: int, seed: int, res
         killed, tick = kill_cycles(yard, chance, ticks=ticks, kills=kills)
         ended = settle(yard, tick)
         with yard.store() as store:
-            evidence = judge(store, yard.accepted(), yard.rows, yard.policy, ended_days_before=ended)
+            evidence = judge(store, yard.accepted(), yard.rows, yard.policy, ended_at=ended)
     print(f"killed {killed} times; {_told(asdict(evidence))}")
     if killed < kills or not evidence.accepted:
         raise click.ClickException(

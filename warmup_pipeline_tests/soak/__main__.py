@@ -1,0 +1,21 @@
+"""``python -m warmup_pipeline_tests.soak``: the long proofs, one command each.
+
+Holds: the list of them. Each command's module says what it shows; docs/soak.md says what it showed.
+"""
+
+from __future__ import annotations
+
+import click
+
+from warmup_pipeline_tests.soak.kills import kills
+
+
+@click.group()
+def main() -> None:
+    """Show from the gateway's side that nothing goes twice and nothing is lost."""
+
+
+main.add_command(kills)
+
+if __name__ == "__main__":
+    main()
