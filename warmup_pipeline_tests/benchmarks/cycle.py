@@ -1,0 +1,262 @@
+"""What a cycle costs beside the HTTP calls that it cannot do without.
+
+Holds: :func:`run`: every chip of a pool has a reply due; the cycle's steps are run against a gateway
+in a process of its own, and then the same state calls and sends are made bare, at the best of several
+numbers of connections. Both are timed in one run, so that the ratio holds on any machine. Do not add:
+thresholds for tests (a benchmark is measured, not asserted).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import cycle as endlessly
+from typing import Any, Final
+
+import httpx
+
+from warmup_pipeline.domain.values import ConversationState, MessageKind, MessageState, Provider
+from warmup_pipeline.store import conversations
+from warmup_pipeline.store.conversations import pair_key
+from warmup_pipeline.store.engine import Store
+from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
+from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline_tests.soak.yard import POOL, Yard, open_yard
+from warmup_pipeline_tests.support import EVOLUTION_KEY, ZAPI_CLIENT_TOKEN, rows_of, token_of
+
+MORNING: Final = datetime(2026, 3, 2, 13, 0, tzinfo=UTC)
+"""10:00 in America/Sao_Paulo on a Monday."""
+
+CONNECTIONS: Final = (10, 20, 50, 100)
+PER_CLIENT: Final = 10
+
+DIALOGUE: Final = "cafe-acabou"
+"""One of two texts: what it says does not matter, that the library knows it does."""
+
+_STEPS: Final = (
+    connections.refresh_connections,
+    plan.plan_day,
+    claim.claim_due,
+    pair.pair_chips,
+    validate.validate_sends,
+    send.send_messages,
+    derive.derive_chip_metrics,
+    derive.derive_trust_scores,
+    derive.derive_warming_day,
+    derive.derive_phase_eligibility,
+    derive.derive_phase_transitions,
+    summary.summarise_cycle,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One pool's cycle beside its floor.
+
+    Attributes:
+        database: ``sqlite`` or ``postgresql``.
+        chips: how many chips, each with one send due.
+        latency_ms: of the gateway's answers.
+        sent: messages that were accepted in a measured cycle (the smallest number, if they differ).
+        cycle_s: seconds of the whole cycle, each round.
+        cpu_s: of them, processor seconds of this process, each round.
+        floor_s: seconds of the same calls made bare, each round, at the best number of connections.
+        floor_cpu_s: processor seconds of this process for that.
+        floor_connections: that number, each round.
+        ratio: median of cycle / floor, round by round.
+        steps_s: median seconds of each step.
+        peak_mb: peak resident memory of this process, MiB.
+    """
+
+    database: str
+    chips: int
+    latency_ms: int
+    sent: int
+    cycle_s: Sequence[float]
+    cpu_s: Sequence[float]
+    floor_s: Sequence[float]
+    floor_cpu_s: Sequence[float]
+    floor_connections: Sequence[int]
+    ratio: float
+    steps_s: dict[str, float] = field(default_factory=dict)
+    peak_mb: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def run(
+    chips: int = 1000,
+    *,
+    database: str = "sqlite",
+    latency_ms: int = 50,
+    rounds: int = 5,
+    at_connections: Sequence[int] = CONNECTIONS,
+) -> Measured:
+    """Measure cycles of a pool in which every chip has a reply due.
+
+    Args:
+        chips: chips of the pool; every third is a Z-API chip.
+        database: ``sqlite`` or ``postgresql``.
+        latency_ms: how long the gateway takes for each answer.
+        rounds: cycles measured, each followed by its floor.
+        at_connections: numbers of connections that the floor is tried with.
+    """
+    cycle_s, cpu_s, floor_s, floor_cpu_s, best_of = [], [], [], [], []
+    steps: dict[str, list[float]] = {}
+    sent = chips
+    with (
+        open_yard(database, at=MORNING, chip_count=chips, latency_ms=latency_ms) as yard,
+        yard.store() as store,
+    ):
+        tick = MORNING
+        # The first cycle plans the day and fills caches: it is not measured.
+        _one_cycle(yard, store, tick, {})
+        for number in range(rounds):
+            tick += lifecycle.INTERVAL
+            # Its look-ups confirm what the round before sent, so that a measured cycle makes just the
+            # calls that its floor makes.
+            _one_cycle(yard, store, tick, {})
+            tick += lifecycle.INTERVAL
+            _let_everyone_reply(store, yard.rows, tick, number)
+            before, cpu = time.perf_counter(), time.process_time()
+            sent = min(sent, _one_cycle(yard, store, tick, steps))
+            cycle_s.append(time.perf_counter() - before)
+            cpu_s.append(time.process_time() - cpu)
+            tries = [asyncio.run(_bare(yard, count)) for count in at_connections]
+            best = min(range(len(tries)), key=lambda n: tries[n][0])
+            floor_s.append(tries[best][0])
+            floor_cpu_s.append(tries[best][1])
+            best_of.append(at_connections[best])
+    return Measured(
+        database=database,
+        chips=chips,
+        latency_ms=latency_ms,
+        sent=sent,
+        cycle_s=_rounded(cycle_s),
+        cpu_s=_rounded(cpu_s),
+        floor_s=_rounded(floor_s),
+        floor_cpu_s=_rounded(floor_cpu_s),
+        floor_connections=best_of,
+        ratio=round(statistics.median(c / f for c, f in zip(cycle_s, floor_s, strict=True)), 2),
+        steps_s={name: round(statistics.median(taken), 2) for name, taken in steps.items()},
+        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    )
+
+
+def _rounded(seconds: Sequence[float]) -> list[float]:
+    return [round(one, 2) for one in seconds]
+
+
+def _let_everyone_reply(store: Store, rows: Sequence[dict[str, Any]], tick: datetime, number: int) -> None:
+    """Give every chip a conversation in which it is its turn: a ring, wider each round."""
+    opened = tick - timedelta(minutes=6)
+    found = []
+    for index, row in enumerate(rows):
+        opener = rows[(index + number + 1) % len(rows)]["id"]
+        key = pair_key(opener, row["id"])
+        found.append(
+            {
+                "id": derived_id("benchmark-conversation", tick.isoformat(), key),
+                "pool": POOL,
+                "opener_chip_id": opener,
+                "responder_chip_id": row["id"],
+                "pair_key": key,
+                "dialogue_id": DIALOGUE,
+                "opens_with": MessageKind.TEXT,
+                "turns": 2,
+                "turns_accepted": 1,
+                "state": ConversationState.OPEN,
+                "created_at": opened,
+                "opened_at": opened,
+                "opened_day": opened.date(),
+                "last_accepted_at": opened,
+                "next_due_at": tick,
+            }
+        )
+    with store.write() as tx:
+        conversations.insert(tx, found)
+
+
+def _one_cycle(yard: Yard, store: Store, tick: datetime, steps: dict[str, list[float]]) -> int:
+    """Run one cycle; returns how many messages it sent."""
+    world = yard.world(store, tick)
+    cycle, _ = lifecycle.begin_cycle(world, POOL, root_run_id=None, asked_tick=tick)
+    for step in _STEPS:
+        before = time.perf_counter()
+        step(world, cycle)
+        steps.setdefault(step.__name__, []).append(time.perf_counter() - before)
+    lifecycle.end_cycle(world, cycle)
+    counted = rows_of(
+        store,
+        "SELECT count(*) AS n FROM messages WHERE cycle_id = :cycle AND state <> :failed",
+        cycle=cycle.id,
+        failed=MessageState.FAILED.value,
+    )
+    return int(counted[0]["n"])
+
+
+async def _bare(yard: Yard, connections_in_all: int) -> tuple[float, float]:
+    """Make the same state calls and sends with bare clients; returns (seconds, processor seconds)."""
+    per_client = min(PER_CLIENT, connections_in_all)
+    limits = httpx.Limits(max_connections=per_client, max_keepalive_connections=per_client)
+    clients = [
+        httpx.AsyncClient(base_url=yard.gateway_url, limits=limits, timeout=30, trust_env=False)
+        for _ in range(max(1, connections_in_all // PER_CLIENT))
+    ]
+    before, cpu = time.perf_counter(), time.process_time()
+    for calls in (_state_calls(yard), _sends(yard)):
+        work = iter(calls)
+        await asyncio.gather(
+            *(
+                _work_off(work, client)
+                for client, _ in zip(endlessly(clients), range(connections_in_all), strict=False)
+            )
+        )
+    taken = time.perf_counter() - before, time.process_time() - cpu
+    for client in clients:
+        await client.aclose()
+    return taken
+
+
+async def _work_off(work: Any, client: httpx.AsyncClient) -> None:
+    for method, path, headers, body in work:
+        response = await client.request(method, path, headers=headers, json=body)
+        response.raise_for_status()
+
+
+def _state_calls(yard: Yard) -> list[tuple[str, str, dict[str, str], Any]]:
+    return [
+        ("GET", _path(row, "/instance/connectionState", "/status"), _headers(row), None) for row in yard.rows
+    ]
+
+
+def _sends(yard: Yard) -> list[tuple[str, str, dict[str, str], Any]]:
+    calls = []
+    for index, row in enumerate(yard.rows):
+        phone = yard.rows[(index + 1) % len(yard.rows)]["phone"]
+        body = (
+            {"phone": phone, "message": "Oi, tudo bem?"}
+            if row["provider"] is Provider.Z_API
+            else {"number": phone, "text": "Oi, tudo bem?"}
+        )
+        calls.append(("POST", _path(row, "/message/sendText", "/send-text"), _headers(row), body))
+    return calls
+
+
+def _path(row: dict[str, Any], evolution: str, zapi: str) -> str:
+    if row["provider"] is Provider.Z_API:
+        return f"/instances/{row['instance']}/token/{token_of(row)}{zapi}"
+    return f"{evolution}/{row['instance']}"
+
+
+def _headers(row: dict[str, Any]) -> dict[str, str]:
+    if row["provider"] is Provider.Z_API:
+        return {"Client-Token": ZAPI_CLIENT_TOKEN}
+    return {"apikey": EVOLUTION_KEY}
