@@ -43,7 +43,7 @@ _STATES: Final = {
     "connecting": ConnectionState.CONNECTING,
     "close": ConnectionState.CLOSED,
 }
-_RECEIPTS: Final = {
+RECEIPTS: Final = {
     "PENDING": MessageState.ACCEPTED,
     "SERVER_ACK": MessageState.AT_WHATSAPP,
     "DELIVERY_ACK": MessageState.DELIVERED,
@@ -52,7 +52,7 @@ _RECEIPTS: Final = {
 }
 """Receipts by their place on the domain's scale (contract 3.1); ``ERROR`` is apart, others say nothing."""
 
-_KINDS: Final = {
+KINDS: Final = {
     "conversation": MessageKind.TEXT,
     "extendedTextMessage": MessageKind.TEXT,
     "imageMessage": MessageKind.PICTURE,
@@ -158,7 +158,7 @@ def highest(statuses: Sequence[str]) -> MessageState:
     An error counts unless the message was delivered: after that it is noise (contract 3.1).
     """
     reached = max(
-        (_RECEIPTS[status] for status in statuses if status in _RECEIPTS),
+        (RECEIPTS[status] for status in statuses if status in RECEIPTS),
         key=MESSAGE_SCALE.index,
         default=MessageState.ACCEPTED,
     )
@@ -518,8 +518,8 @@ def _listed(record: object) -> Listed | None:
         message_id=key["id"],
         sent=sent,
         addresses=frozenset(address for address in addresses if isinstance(address, str) and address),
-        kind=_KINDS.get(word) if isinstance(word, str) else None,
-        text=_text_of(message, word),
+        kind=KINDS.get(word) if isinstance(word, str) else None,
+        text=text_of(message, word),
         at=_moment(record.get("messageTimestamp")),
         # What a chip has received has arrived.
         state=highest(statuses) if sent else MessageState.DELIVERED,
@@ -538,7 +538,8 @@ def _moment(seconds: object) -> datetime | None:
         return None
 
 
-def _text_of(message: object, word: object) -> str:
+def text_of(message: object, word: object) -> str:
+    """Return the words of a message's content, empty without any."""
     if not isinstance(message, dict) or not isinstance(word, str):
         return ""
     content = message.get(word)

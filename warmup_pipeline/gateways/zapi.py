@@ -50,6 +50,8 @@ _CLIENT_TOKEN: Final = re.compile(r"client-token|^\S+ not allowed\.?$", re.IGNOR
 _DISCONNECTED: Final = re.compile(
     r"(?:not|to be) connected|disconnected|restore the session|connection closed", re.IGNORECASE
 )
+_TIMEOUT: Final = re.compile(r"timeout on send message", re.IGNORECASE)
+"""A callback's word for a session that took no message (contract 3.2: the channel is down)."""
 _NO_RECIPIENT: Final = re.compile(r"phone number does not exist|invalid phone", re.IGNORECASE)
 _LOGGED_OUT: Final = re.compile(r"restore the session|\bqr[\s_-]?code", re.IGNORECASE)
 _UNSUBSCRIBED: Final = re.compile(r"subscribe to this instance", re.IGNORECASE)
@@ -62,6 +64,16 @@ def error_text(body: object) -> str:
         return ""
     parts = (body.get(key) for key in ("error", "errorCode", "message"))
     return "; ".join(dict.fromkeys(part for part in parts if isinstance(part, str) and part))
+
+
+def evidence_of_words(words: str) -> Evidence:
+    """Return what the words of a callback show, told after the message had been accepted."""
+    return Evidence(
+        stage=Stage.ANSWERED,
+        text=words,
+        recipient_missing=bool(_NO_RECIPIENT.search(words)),
+        disconnected=bool(_DISCONNECTED.search(words) or _TIMEOUT.search(words)),
+    )
 
 
 def understand(answer: Answer) -> Evidence:

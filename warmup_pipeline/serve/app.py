@@ -94,7 +94,13 @@ async def serve(
         OSError: the address cannot be had.
     """
     # No access log: Z-API's secret is part of the address.
-    runner = web.AppRunner(build_app(serving, modules), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    runner = web.AppRunner(
+        build_app(serving, modules),
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_S,
+        # No gateway packs its webhooks, and a small packed body can be a huge one.
+        auto_decompress=False,
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, backlog=2048).start()

@@ -1,12 +1,12 @@
 """Connection state of each observed chip.
 
-Holds: loading and storing rows of ``chip_connections``.
+Holds: loading and storing rows of ``chip_connections``, and how they came to be (``connection_history``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import ConnectionState
-from warmup_pipeline.store.bulk import update_rows, upsert_rows
+from warmup_pipeline.store.bulk import insert_rows, update_rows, upsert_rows
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
-from warmup_pipeline.store.schema import chip_connections
+from warmup_pipeline.store.schema import chip_connections, connection_history
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +85,35 @@ def store(tx: Transaction, rows: Sequence[Connection]) -> None:
 def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Set columns of many connections: every row has ``chip_id`` and the same further columns."""
     update_rows(tx, chip_connections, rows, key="chip_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One row of ``connection_history``: see the column comments there."""
+
+    chip_id: str
+    pool: str
+    at: datetime
+    source: str
+    state: ConnectionState
+    detail: str
+
+
+def note(tx: Transaction, steps: Sequence[Step]) -> None:
+    """Append to the history of connections."""
+    insert_rows(tx, connection_history, [asdict(step) for step in steps])
+
+
+def history_of(tx: Transaction, chip_id: str, *, limit: int) -> list[Step]:
+    """Return the last steps of a chip's connection, newest first."""
+    history = connection_history
+    query = (
+        sa.select(*(history.c[name] for name in Step.__dataclass_fields__))
+        .where(history.c.chip_id == chip_id)
+        .order_by(history.c.at.desc(), history.c.id.desc())
+        .limit(limit)
+    )
+    return [
+        Step(row[0], row[1], row[2], row[3], ConnectionState(row[4]), row[5])
+        for row in tx.connection.execute(query)
+    ]

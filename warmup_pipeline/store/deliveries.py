@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -172,7 +172,7 @@ def _silent() -> sa.Select[Any]:
     )
     recovery = chip_connections.c.last_recovery_at
     return (
-        sa.select(messages.c.sender_chip_id, messages.c.id)
+        sa.select(messages.c.sender_chip_id, messages.c.id, messages.c.accepted_at)
         .join(chip_connections, chip_connections.c.chip_id == messages.c.sender_chip_id)
         .where(
             messages.c.pool == sa.bindparam("in_pool"),
@@ -188,16 +188,25 @@ def _silent() -> sa.Select[Any]:
     )
 
 
-def silent_sends(tx: Transaction, pool: str, *, since: datetime, until: datetime) -> dict[str, list[str]]:
+class SilentSend(NamedTuple):
+    """A send of which nothing was heard since it was accepted."""
+
+    message_id: str
+    accepted_at: datetime
+
+
+def silent_sends(
+    tx: Transaction, pool: str, *, since: datetime, until: datetime
+) -> dict[str, list[SilentSend]]:
     """Return, by sender and newest first, the confirmable sends after which nothing was ever confirmed.
 
     Only those accepted up to ``until`` and not before the chip's last recovery attempt: what a dead
     session swallowed before it was restarted says nothing about the new one.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[SilentSend]] = {}
     rows = tx.connection.execute(_silent(), {"in_pool": pool, "since": since, "until": until})
-    for chip_id, message_id in rows:
-        found.setdefault(chip_id, []).append(message_id)
+    for chip_id, message_id, accepted_at in rows:
+        found.setdefault(chip_id, []).append(SilentSend(message_id, accepted_at))
     return found
 
 

@@ -158,6 +158,68 @@ chip_connections = Table(
     comment="Connection state of each observed chip, as its gateway last said.",
 )
 
+connection_history = Table(
+    "connection_history",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    _chip("chip_id"),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    Column("at", UtcDateTime, nullable=False, comment="The tick, or when a webhook said it."),
+    Column("source", String(16), nullable=False, comment="asked, webhook or recovery."),
+    Column("state", String(16), nullable=False),
+    Column("detail", Text, nullable=False, server_default="", comment="The gateway's words, redacted."),
+    one_of("state", ConnectionState),
+    CheckConstraint("source IN ('asked', 'webhook', 'recovery')", name="source_known"),
+    Index("ix_connection_history_chip_id_at", "chip_id", "at"),
+    comment="Every change of a chip's connection, every recovery attempt, and what webhooks said of it.",
+)
+
+webhook_inbox = Table(
+    "webhook_inbox",
+    metadata,
+    Column(
+        "key", String(64), primary_key=True, comment="Digest of what is said: said twice, it stands once."
+    ),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    _chip("chip_id"),
+    Column("kind", String(16), nullable=False, comment="receipt, arrival or connection."),
+    Column("state", String(16), nullable=False, comment="What a message or a connection is said to be."),
+    Column("gateway_message_id", String(128)),
+    Column("gateway_queue_id", String(128)),
+    Column("failure_class", String(16)),
+    Column("words", Text, nullable=False, server_default="", comment="The gateway's words, redacted."),
+    Column("needs_person", Text, comment="What a person must do about a connection."),
+    _chip("peer_chip_id", nullable=True),
+    Column("peer_privacy_id", String(64), comment="The other end's @lid address."),
+    Column("content", String(16), comment="Kind of an arrival from a chip of the pool."),
+    Column("text", Text, comment="Its text: one of our own dialogues."),
+    Column("said_at", UtcDateTime, comment="The gateway's own time."),
+    Column("received_at", UtcDateTime, nullable=False, comment="Real time of the (last) webhook."),
+    CheckConstraint("kind IN ('receipt', 'arrival', 'connection')", name="kind_known"),
+    Index("ix_webhook_inbox_pool_received_at", "pool", "received_at"),
+    comment="What webhooks said and no cycle has applied yet. Applied rows are gone.",
+)
+
+webhook_sources = Table(
+    "webhook_sources",
+    metadata,
+    Column("chip_id", Id, ForeignKey("chips.id"), primary_key=True),
+    Column("first_heard_at", UtcDateTime, nullable=False, comment="Real time."),
+    Column("last_heard_at", UtcDateTime, nullable=False, comment="Real time."),
+    Column("receipts_since", UtcDateTime, comment="Real time of the first receipt of a send of its own."),
+    comment="Whose webhooks have ever been heard. Z-API can confirm deliveries from then on.",
+)
+
+privacy_ids = Table(
+    "privacy_ids",
+    metadata,
+    Column("privacy_id", String(64), primary_key=True, comment="An address ...@lid."),
+    _chip("chip_id"),
+    Column("learned_at", UtcDateTime, nullable=False),
+    Index("ix_privacy_ids_chip_id", "chip_id"),
+    comment="Which chip stands behind a WhatsApp privacy id, as gateways told it.",
+)
+
 circuits = Table(
     "circuits",
     metadata,

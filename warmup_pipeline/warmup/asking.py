@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from warmup_pipeline.domain.values import CONFIRMED_STATES, MessageState, Provider
-from warmup_pipeline.gateways.base import GatewayError, Listing
+from warmup_pipeline.gateways.base import GatewayError, Listed, Listing
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.warmup.gateway_step import channel_of, run_together
@@ -143,6 +143,8 @@ async def ask(
     reachable: Mapping[str, Chip],
     known: Collection[str],
     until: datetime,
+    told: Mapping[str, Sequence[Listed]],
+    privacy_ids: Mapping[str, str],
 ) -> Asked:
     """Ask about messages; see the module's text.
 
@@ -152,11 +154,15 @@ async def ask(
         reachable: chips whose gateway answers in this cycle, by id; others are not asked.
         known: gateway ids that are those of messages of ours already.
         until: the latest gateway time that matters.
+        told: arrivals that webhooks told of, by receiving chip; never all there are.
+        privacy_ids: privacy ids that are known already, by chip id.
     """
     asked = Asked()
     if not questions:
         return asked
     answers = asked.answers
+    answers.privacy_ids |= privacy_ids
+    answers.received |= {c: Listing(tuple(found), complete=False) for c, found in told.items()}
     asker = _Asker(hub, asked, until)
     unknown = [question for question in questions if question.is_unknown]
     first = [

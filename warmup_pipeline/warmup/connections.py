@@ -1,16 +1,17 @@
 """The first step: is each chip reachable, and can one that is down be brought back?
 
 Holds: :func:`refresh_connections`: what was learned of every observed chip is written down in one
-transaction: its state, what a recovery did, what its return means for breaker, cooldown and errors,
-deliveries confirmed, and unknown messages resolved. Do not add: asking the gateways (``watch``),
-what receipts and lists mean (``confirm``, ``resolve``).
+transaction: its state and how it changed, what a recovery did, what its return means for breaker,
+cooldown and errors, deliveries confirmed by polling and by webhook, and unknown messages resolved. Do
+not add: asking the gateways (``watch``), what receipts and lists mean (``confirm``, ``resolve``), what
+webhooks said (``hearing``).
 
 Source: domain.md, "The cycle", step 1, and "Confirmed, not just accepted".
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,11 +26,13 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.store import chips, connections, deliveries
 from warmup_pipeline.store.chips import Chip
-from warmup_pipeline.store.connections import Connection
+from warmup_pipeline.store.connections import Connection, Step
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.inbox import SaidConnection
 from warmup_pipeline.warmup.confirm import Confirmed, Receipt, apply_receipts
 from warmup_pipeline.warmup.gateway_step import run_in_loop
+from warmup_pipeline.warmup.hearing import Waiting, take_receipts, what_waits
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.resolve import (
     ASK_ABOUT_FOR,
@@ -68,6 +71,7 @@ class _Done:
     returned: Sequence[Chip]
     confirmed: Confirmed
     resolved: Resolved
+    told: int
 
 
 def refresh_connections(world: World, cycle: Cycle) -> StepReport:
@@ -85,11 +89,14 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
         questions = questions_of(world, cycle, waiting, everyone)
         unknown = [question for question in questions if question.is_unknown]
         ours = deliveries.known_ids(tx, cycle.pool, since=since - 2 * CLOCKS_DIFFER_BY) if unknown else set()
+        heard = what_waits(
+            tx, cycle.pool, unknown_at=(q.message.recipient_chip_id for q in unknown), at=cycle.tick
+        )
     observed = [c for c in everyone.values() if c.status in OBSERVED_STATUSES and c.role != LISTENER_ROLE]
-    watch = Watch(world, cycle, everyone, known, questions, ours, silent)
+    watch = Watch(world, cycle, everyone, known, questions, ours, silent, heard)
     watched = run_in_loop(world, watch.look(observed))
     findings = judge(unknown, watched.asked.answers, ours) if unknown else []
-    done = _write(world, cycle, watched, findings)
+    done = _write(world, cycle, watched, findings, heard)
     report = _report(world, watched, done, unknown)
     _log(world, watched, done, unknown)
     if watched.bugs:
@@ -101,15 +108,22 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
     return report
 
 
-def _write(world: World, cycle: Cycle, watched: Watched, findings: Sequence[Finding]) -> _Done:
+def _write(
+    world: World, cycle: Cycle, watched: Watched, findings: Sequence[Finding], heard: Waiting
+) -> _Done:
     seen = watched.seen
+    said = heard.newest_connection()
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
         known = connections.of_pool(tx, cycle.pool)
         suspects = [row.chip_id for row in known.values() if row.last_recovery_action == ZOMBIE_RESTART]
         alive = deliveries.confirmed_since_recovery(tx, suspects)
-        rows = [_connection_after(world, cycle, one, known.get(one.chip.id), alive) for one in seen]
+        rows = [
+            _connection_after(world, cycle, one, known.get(one.chip.id), alive, said.get(one.chip.id))
+            for one in seen
+        ]
         connections.store(tx, rows)
+        connections.note(tx, _history(world, cycle, watched, rows, known, heard))
         returned = [
             one.chip
             for one, row in zip(seen, rows, strict=True)
@@ -118,15 +132,48 @@ def _write(world: World, cycle: Cycle, watched: Watched, findings: Sequence[Find
         _welcome_back(tx, cycle, returned)
         gone = {i: one for one in seen if one.removed_while_down for i in one.removed}
         taken_out = [Receipt(i, MessageState.FAILED, _DEQUEUED, FailureClass.DISCONNECTED) for i in gone]
-        confirmed = apply_receipts(tx, world, [*watched.receipts, *taken_out], at=cycle.tick)
+        told = take_receipts(tx, cycle.pool, heard, at=cycle.tick, now=world.now())
+        receipts = [*watched.receipts, *taken_out, *told]
+        confirmed = apply_receipts(tx, world, receipts, at=cycle.tick)
         settled = {finding.message_id for finding in findings}
         never = [Finding(i, None, _DEQUEUED) for i in gone if i not in settled]
         resolved = apply(tx, world, cycle, [*findings, *never])
-    return _Done(rows, returned, confirmed, resolved)
+    return _Done(rows, returned, confirmed, resolved, len(told))
+
+
+def _history(
+    world: World,
+    cycle: Cycle,
+    watched: Watched,
+    rows: Sequence[Connection],
+    known: Mapping[str, Connection],
+    heard: Waiting,
+) -> list[Step]:
+    """Return what this cycle adds to the history of connections: what changed, was tried, or was told."""
+    steps = [
+        Step(one.chip_id, cycle.pool, one.received_at, "webhook", one.state, one.words)
+        for one in heard.connections
+    ]
+    for one, row in zip(watched.seen, rows, strict=True):
+        before = known.get(one.chip.id)
+        tried = one.recovery or one.recovery_error
+        if tried is not None:
+            action = one.recovery.action if one.recovery else "attempt"
+            words = f"{action}: {row.last_recovery_detail or 'taken'}"
+            steps.append(Step(row.chip_id, row.pool, cycle.tick, "recovery", row.state, words))
+        if before is None or before.state is not row.state:
+            words = world.redactor.text(row.detail)
+            steps.append(Step(row.chip_id, row.pool, cycle.tick, "asked", row.state, words))
+    return steps
 
 
 def _connection_after(
-    world: World, cycle: Cycle, one: Seen, known: Connection | None, alive: Collection[str]
+    world: World,
+    cycle: Cycle,
+    one: Seen,
+    known: Connection | None,
+    alive: Collection[str],
+    said: SaidConnection | None,
 ) -> Connection:
     tick = cycle.tick
     before = known or Connection(
@@ -151,6 +198,15 @@ def _connection_after(
     if one.observation is None:
         error = one.error
         own = error is not None and error.failure is not FailureClass.GATEWAY
+        if said is not None and (before.observed_at is None or said.received_at > before.observed_at):
+            # The gateway could not be asked, but it told of itself since it last answered.
+            before = replace(
+                before,
+                state=said.state,
+                since=tick if said.state is not before.state else before.since,
+                observed_at=said.received_at,
+                needs_person=said.needs_person,
+            )
         return replace(
             before,
             asked_at=tick,
@@ -170,7 +226,12 @@ def _connection_after(
         since=tick if state is not before.state else before.since,
         observed_at=tick if definite else before.observed_at,
         detail=observation.detail,
-        needs_person=observation.needs_person or (one.recovery.needs_person if one.recovery else None),
+        needs_person=observation.needs_person
+        or (one.recovery.needs_person if one.recovery else None)
+        # A final disconnection says why by webhook only (contract 1.16).
+        or (said.needs_person if said is not None and said.state is state else None)
+        # What the last attempt asked of a person stands until the next one.
+        or (before.needs_person if was_down and one.recovery is None else None),
         gateway_error=None,
         gateway_error_cycle_id=None,
     )
@@ -230,6 +291,7 @@ def _report(world: World, watched: Watched, done: _Done, unknown: Sequence[Quest
             "wrong_numbers": sum(one.wrong_number for one in seen),
             "removed_from_queues": sum(len(one.removed) for one in seen),
             "gateway_errors": sum(row.gateway_error is not None for row in rows),
+            "webhook_receipts": done.told,
             "confirmed": done.confirmed.confirmed,
             "failed_late": done.confirmed.failed_late,
             "look_ups": watched.asked.calls,

@@ -45,6 +45,7 @@ from warmup_pipeline.warmup.gateway_step import (
     run_together,
     seconds_left,
 )
+from warmup_pipeline.warmup.hearing import tell_receipts
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.outcomes import Outcome, Standing, message_id, record_outcomes
 from warmup_pipeline.warmup.pair import TRY_AGAIN_AFTER
@@ -71,6 +72,7 @@ class _Plan:
     sends: Sequence[Approval]
     actions: Sequence[Approval]
     work: Mapping[str, Sequence[Any]]
+    tell_receipts: frozenset[str]
 
 
 @dataclass
@@ -133,6 +135,7 @@ def _load(world: World, cycle: Cycle) -> _Plan:
             sends=[a for a in approvals if a.subject != validations.ACTION],
             actions=actions,
             work=work,
+            tell_receipts=tell_receipts(tx),
         )
 
 
@@ -241,7 +244,8 @@ class _Sender:
                     "state": MessageState.SENDING,
                     "sent_at": approval.at,
                     "sent_day": self._cycle.day,
-                    "confirmable": hub.gateway(chip.provider).polls_confirmations,
+                    "confirmable": hub.gateway(chip.provider).polls_confirmations
+                    or chip.id in self._plan.tell_receipts,
                 }
             )
         with self._world.store.write() as tx:

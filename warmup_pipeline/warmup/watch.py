@@ -28,9 +28,11 @@ from warmup_pipeline.store import deliveries
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.connections import Connection
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.deliveries import SilentSend
 from warmup_pipeline.warmup.asking import Asked, ask
 from warmup_pipeline.warmup.confirm import Receipt, receipts_of
 from warmup_pipeline.warmup.gateway_step import channel_of, open_hub, run_together
+from warmup_pipeline.warmup.hearing import Waiting
 from warmup_pipeline.warmup.queue_guard import guard_queue
 from warmup_pipeline.warmup.resolve import Question, questions_of
 from warmup_pipeline.warmup.world import World
@@ -108,6 +110,7 @@ class Watch:
         questions: messages whose end is not known.
         ours: gateway ids that are those of messages of ours already.
         silent: by chip, newest first, the sends after which nothing was ever confirmed.
+        heard: what webhooks said and no cycle has applied yet.
     """
 
     def __init__(
@@ -118,7 +121,8 @@ class Watch:
         known: Mapping[str, Connection],
         questions: Sequence[Question],
         ours: set[str],
-        silent: Mapping[str, Sequence[str]],
+        silent: Mapping[str, Sequence[SilentSend]],
+        heard: Waiting,
     ) -> None:
         self._world = world
         self._cycle = cycle
@@ -127,6 +131,8 @@ class Watch:
         self._questions = questions
         self._ours = ours
         self._silent = silent
+        self._heard = heard
+        self._reopened = heard.reopened
 
     async def look(self, observed: Sequence[Chip]) -> Watched:
         """Look at every observed chip; see the module's text for the order."""
@@ -142,6 +148,8 @@ class Watch:
                 reachable={one.chip.id: one.chip for one in seen.values() if one.observation is not None},
                 known=self._ours,
                 until=now + timedelta(hours=2),
+                told=self._heard.listed(self._chips),
+                privacy_ids=self._heard.privacy_ids,
             )
             watched.bugs += watched.asked.bugs
             watched.receipts = receipts_of(self._questions, watched.asked.answers)
@@ -178,31 +186,44 @@ class Watch:
     def _number_is_due(self, chip: Chip) -> bool:
         """Asked when a session is first seen open, whenever it opens again, and once a local day."""
         known = self._known.get(chip.id)
-        if known is None or known.state is not ConnectionState.OPEN:
+        if known is None or known.state is not ConnectionState.OPEN or chip.id in self._reopened:
             return True
         return local_day(known.asked_at, self._world.policy.zone) != self._cycle.day
 
     def _zombies(self, hub: GatewayHub, seen: Mapping[str, Seen], watched: Watched) -> list[str]:
-        said = {receipt.message_id: receipt.state for receipt in watched.receipts}
+        told = [*watched.receipts, *self._heard.receipts]
+        confirmed = {receipt.message_id for receipt in told if receipt.state in CONFIRMED_STATES}
+        failed = {receipt.message_id for receipt in told if receipt.state is MessageState.FAILED}
         found = []
         for chip_id, sends in self._silent.items():
             one = seen.get(chip_id)
             if one is None or one.observation is None or one.observation.state is not ConnectionState.OPEN:
                 continue
-            if (
-                hub.gateway(one.chip.provider).polls_confirmations
-                and chip_id not in watched.asked.answers.sent
-            ):
-                # Nobody could tell what became of them.
-                continue
-            unheard = 0
-            for message_id in sends:
-                if said.get(message_id) in CONFIRMED_STATES:
+            unheard: list[SilentSend] = []
+            for send in sends:
+                if send.message_id in confirmed:
                     break
-                unheard += said.get(message_id) is not MessageState.FAILED
-            if unheard >= ZOMBIE_SENDS:
+                if send.message_id not in failed:
+                    unheard.append(send)
+            if len(unheard) >= ZOMBIE_SENDS and self._would_know(
+                hub, one.chip, unheard[ZOMBIE_SENDS - 1], watched
+            ):
                 found.append(chip_id)
         return found
+
+    def _would_know(self, hub: GatewayHub, chip: Chip, send: SilentSend, watched: Watched) -> bool:
+        """Whether anybody could have told what became of a send: silence of the teller proves nothing.
+
+        Polled gateways must have answered. Of the others some webhook of the pool must have been heard
+        since, or it is our own ear that is shut.
+        """
+        if hub.gateway(chip.provider).polls_confirmations:
+            return chip.id in watched.asked.answers.sent
+        return any(
+            self._chips[chip_id].provider is chip.provider and heard_at > send.accepted_at
+            for chip_id, heard_at in self._heard.last_heard_at.items()
+            if chip_id in self._chips
+        )
 
     def _is_due(self, one: Seen) -> bool:
         return one.is_down and recovery_is_due(self._known.get(one.chip.id), self._cycle.tick)
