@@ -17,6 +17,7 @@ import dagster as dg
 from warmup_pipeline.domain.privacy import Redactor
 from warmup_pipeline.orchestration.resources import WarmupAccess
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import TakenByAnother
 from warmup_pipeline.store.migrate import StoreError
 from warmup_pipeline.warmup.lifecycle import CycleRefused, fail_cycle
 from warmup_pipeline.warmup.world import World
@@ -87,7 +88,8 @@ def guarded(access: WarmupAccess, log: _Log, cycle: list[Cycle]) -> Iterator[Wor
         yield world
     except dg.Failure:
         raise
-    except CycleRefused as error:
+    except (CycleRefused, TakenByAnother) as error:
+        # The cycle's row is left alone: it belongs to the process that acts.
         raise dg.Failure(description=world.redactor.text(str(error)), allow_retries=False) from None
     except Exception as error:
         if isinstance(error, BaseExceptionGroup):

@@ -25,7 +25,7 @@ from warmup_pipeline.domain.values import (
     Provider,
 )
 from warmup_pipeline.store.bulk import insert_new_rows, insert_rows, update_rows, upsert_rows
-from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.engine import TakenByAnother, Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import brake_signals, chips, circuits, opening_balances
 
@@ -182,7 +182,7 @@ def breakers(tx: Transaction, pool: str) -> dict[str, Circuit]:
     }
 
 
-class ProbeUnderWay(RuntimeError):
+class ProbeUnderWay(TakenByAnother):
     """A breaker was not open any more when its probe was to begin: another process was there."""
 
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import HealthStatus
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import cycles
 
 
@@ -86,6 +87,7 @@ def latest(tx: Transaction, pool: str, *, limit: int = 1) -> list[Cycle]:
     return [_cycle(row) for row in tx.connection.execute(query).mappings()]
 
 
+@remembered(cycles)
 def newest_id(tx: Transaction, pool: str) -> str | None:
     """Return the id of the pool's newest cycle by tick."""
     return tx.connection.execute(_newest(), {"in_pool": pool}).scalar()

@@ -44,6 +44,10 @@ class StoreUrlError(ValueError):
     """The database URL cannot be used; the text says what to do."""
 
 
+class TakenByAnother(RuntimeError):
+    """Another process acts where this one was about to: nothing of the transaction is kept."""
+
+
 class PoolNotFound(LookupError):
     """A pool is named that does not exist."""
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import Decision
 from warmup_pipeline.store.bulk import insert_rows, update_rows
-from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.engine import TakenByAnother, Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import presend_validations
 
@@ -68,7 +68,7 @@ def spendable(tx: Transaction, cycle_id: str) -> list[Approval]:
     return [Approval(**dict(row)) for row in tx.connection.execute(query).mappings()]
 
 
-class ApprovalGone(RuntimeError):
+class ApprovalGone(TakenByAnother):
     """An approval has been spent or has lapsed meanwhile: another process was there."""
 
 

@@ -237,6 +237,7 @@ def derive_standing(tx: Transaction, world: World, pool: str, at: datetime) -> N
 def derive_chip_metrics(world: World, cycle: Cycle) -> StepReport:
     """Recompute every chip's metrics from the log."""
     with world.store.write() as tx:
+        hold_pool(world, tx, cycle)
         found = _metrics(tx, world, cycle.pool, cycle.tick)
     return StepReport(
         {
@@ -253,6 +254,7 @@ def derive_chip_metrics(world: World, cycle: Cycle) -> StepReport:
 def derive_trust_scores(world: World, cycle: Cycle) -> StepReport:
     """Recompute every chip's trust score."""
     with world.store.write() as tx:
+        hold_pool(world, tx, cycle)
         found = _trust(tx, world, cycle.pool, cycle.tick)
     levels = Counter(level.value for _, level in found.values())
     scores = [score for score, _ in found.values()]
@@ -269,6 +271,7 @@ def derive_trust_scores(world: World, cycle: Cycle) -> StepReport:
 def derive_warming_day(world: World, cycle: Cycle) -> StepReport:
     """Recompute every chip's warming day."""
     with world.store.write() as tx:
+        hold_pool(world, tx, cycle)
         found = _warming_days(tx, world, cycle.pool, cycle.tick)
     days = [day for day in found.values() if day is not None]
     return StepReport({"chips": len(found), "warming": len(days), "oldest": max(days, default=None)})
@@ -277,6 +280,7 @@ def derive_warming_day(world: World, cycle: Cycle) -> StepReport:
 def derive_phase_eligibility(world: World, cycle: Cycle) -> StepReport:
     """Recompute what every chip still needs for its next phase."""
     with world.store.write() as tx:
+        hold_pool(world, tx, cycle)
         found = _eligibility(tx, world, cycle.pool, cycle.tick)
     limits = Counter(one.limited_by for one in found.values() if one.limited_by)
     return StepReport(

@@ -24,7 +24,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.summaries import ChipDay, PoolDay
 from warmup_pipeline.warmup.chip_days import note_chip_days
-from warmup_pipeline.warmup.lifecycle import INTERVAL
+from warmup_pipeline.warmup.lifecycle import INTERVAL, hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
 EVERYTHING = "*"
@@ -39,6 +39,7 @@ _HEALTH_RANK: Mapping[str | None, int] = {
 def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
     """Bring the cycle's day up to its tick, and earlier days to their end that are not final or have moved."""
     with world.store.write() as tx:
+        hold_pool(world, tx, cycle)
         for day in summaries.days_to_finish(tx, cycle.day):
             summaries.replace_day(tx, day, compute_day(tx, world, day, as_of=None))
         rows = compute_day(tx, world, cycle.day, as_of=cycle.tick)

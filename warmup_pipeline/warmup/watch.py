@@ -21,7 +21,7 @@ from typing import Final
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.phones import same_line
 from warmup_pipeline.domain.privacy import mask_phone
-from warmup_pipeline.domain.values import CONFIRMED_STATES, ConnectionState, MessageState
+from warmup_pipeline.domain.values import CONFIRMED_STATES, ConnectionState, FailureClass, MessageState
 from warmup_pipeline.gateways.base import Gateway, GatewayError, Observation, Recovery
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store import deliveries
@@ -172,6 +172,9 @@ class Watch:
         try:
             observation = await gateway.connection_state(channel)
         except GatewayError as error:
+            if error.failure is FailureClass.DISCONNECTED:
+                # Whatever was asked, the gateway said that the session is down.
+                return Seen(chip, Observation(ConnectionState.CLOSED, error.evidence.text))
             return Seen(chip, error=error)
         if observation.state is ConnectionState.OPEN and self._number_is_due(chip):
             try:

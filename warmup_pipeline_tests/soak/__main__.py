@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import click
 
+from warmup_pipeline_tests.soak.faults import faults
 from warmup_pipeline_tests.soak.kills import kills
+from warmup_pipeline_tests.soak.races import races
 
 
 @click.group()
@@ -16,6 +18,8 @@ def main() -> None:
 
 
 main.add_command(kills)
+main.add_command(races)
+main.add_command(faults)
 
 if __name__ == "__main__":
     main()

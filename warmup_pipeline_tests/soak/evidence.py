@@ -1,6 +1,6 @@
 """What must be true after a soak, judged from the gateway's own log, where the truth is.
 
-Holds: :func:`judge`. Do not add: how the soak came about.
+Holds: :func:`judge`, :func:`told`. Do not add: how the soak came about.
 
 Source: domain.md, "Phase limits", "Failures" (at most once), "The cycle" (window, one send a cycle).
 """
@@ -20,7 +20,7 @@ from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.policy import Policy
 from warmup_pipeline.domain.values import ActivityState, ConversationState, MessageState
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.store.schema import activities, conversations, messages
+from warmup_pipeline.store.schema import activities, conversations, messages, presend_validations
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Evidence:
     denied: list[str] = field(default_factory=list)
     over_hour_limit: list[str] = field(default_factory=list)
     over_day_limit: list[str] = field(default_factory=list)
+    over_approved: list[str] = field(default_factory=list)
     too_close: list[str] = field(default_factory=list)
     outside_window: list[str] = field(default_factory=list)
     outside_pool: list[str] = field(default_factory=list)
@@ -71,6 +72,7 @@ def judge(
         f"row {m['rowid']}" for m in accepted if m["recipient_instance"] is None or not m["trace"]
     ]
     _against_rules(evidence, accepted, rows, policy)
+    _against_approvals(evidence, store, accepted, policy)
     _against_database(evidence, store, accepted)
     _stuck(evidence, store, local_day(ended_at, policy.zone), ended_at)
     return evidence
@@ -101,6 +103,29 @@ def _against_rules(
             local = at.astimezone(policy.zone)
             if not 8 <= local.hour < 20:
                 evidence.outside_window.append(f"{instance} {local}")
+
+
+def _against_approvals(
+    evidence: Evidence, store: Store, accepted: Sequence[Mapping[str, Any]], policy: Policy
+) -> None:
+    """What validation allowed (phase, trust and brake at that moment) against what the gateway saw by then."""
+    query = sa.select(messages.c.id, presend_validations.c.hour_limit, presend_validations.c.day_limit).join(
+        presend_validations, presend_validations.c.id == messages.c.approval_id
+    )
+    with store.read() as tx:
+        allowed = {row.id: (row.hour_limit, row.day_limit) for row in tx.connection.execute(query)}
+    sends: dict[str, list[datetime]] = defaultdict(list)
+    for message in sorted(accepted, key=lambda m: (m["at"], m["rowid"])):
+        at = datetime.fromisoformat(message["at"])
+        earlier = sends[message["instance"]]
+        earlier.append(at)
+        hour, day = allowed.get((message["trace"] or {}).get("message_id"), (0, 0))
+        in_hour = sum(1 for t in earlier if t > at - timedelta(minutes=60))
+        in_day = sum(1 for t in earlier if local_day(t, policy.zone) == local_day(at, policy.zone))
+        if in_hour > hour or in_day > day:
+            evidence.over_approved.append(
+                f"{message['instance']} {at}: {in_hour} of {hour} in the hour, {in_day} of {day} in the day"
+            )
 
 
 def _against_database(evidence: Evidence, store: Store, accepted: Sequence[Mapping[str, Any]]) -> None:
@@ -140,3 +165,8 @@ def _stuck(evidence: Evidence, store: Store, today: date, ended_at: datetime) ->
         *(f"message {row.id} is sending" for row in sending),
         *(f"conversation {row.id} is {row.state} after its lifetime" for row in talking),
     ]
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """Return a finding's fields on one line, lists by their length."""
+    return ", ".join(f"{k}: {len(v) if isinstance(v, list) else v}" for k, v in found.items())

@@ -19,7 +19,7 @@ import click
 
 from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
 from warmup_pipeline.warmup.world import World
-from warmup_pipeline_tests.soak.evidence import judge
+from warmup_pipeline_tests.soak.evidence import judge, told
 from warmup_pipeline_tests.soak.yard import FAILED, POOL, REFUSED, Ended, Yard, open_yard
 
 MORNING: Final = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
@@ -124,7 +124,7 @@ def kills(database: str, chip_count: int, ticks: int, kills: int, seed: int, res
         ended = settle(yard, tick)
         with yard.store() as store:
             evidence = judge(store, yard.accepted(), yard.rows, yard.policy, ended_at=ended)
-    print(f"killed {killed} times; {_told(asdict(evidence))}")
+    print(f"killed {killed} times; {told(asdict(evidence))}")
     if killed < kills or not evidence.accepted:
         raise click.ClickException(
             f"only {killed} of {kills} kills and {evidence.accepted} messages: nothing shown"
@@ -136,7 +136,3 @@ def kills(database: str, chip_count: int, ticks: int, kills: int, seed: int, res
 
 
 _RESET: Final[dict[str, Any]] = {"kind": "reset_after", "probability": 0.1}
-
-
-def _told(found: dict[str, Any]) -> str:
-    return ", ".join(f"{k}: {len(v) if isinstance(v, list) else v}" for k, v in found.items())
