@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -185,7 +186,7 @@ class _Resetter:
             except OSError:
                 return
             with self._said:
-                self._said.wait_for(lambda port=port: port in self._connected, timeout=30)
+                self._said.wait_for(partial(self._connected.__contains__, port), timeout=30)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
 

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -115,7 +116,7 @@ def _works(
     for process in range(processes):
         run = f"round-{number}" if way == "run" else f"round-{number}-{process}"
         at = tick + process * INTERVAL if way == "lease" else tick
-        works.append((lambda world, at=at, run=run: _racing_cycle(world, at, run), at + timedelta(seconds=1)))
+        works.append((partial(_racing_cycle, tick=at, run=run), at + timedelta(seconds=1)))
     return works
 
 
