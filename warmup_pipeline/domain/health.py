@@ -30,6 +30,12 @@ TARGET: Final = 90
 
 CONVERSA_PAR_SUCCESS_RATE: Final = "conversa_par_success_rate"
 
+MESSAGES_CONFIRMED: Final = "messages_confirmed"
+LEAST_CONFIRMABLE: Final = 20
+CONFIRMED_PASSES_AT: Final = 95
+CONFIRMED_WARNS_AT: Final = 80
+"""Confirmed deliveries: judged from so many attempts on; in percent, passes at and warns at."""
+
 
 class Severity(StrEnum):
     """How bad it is when a check does not pass."""
@@ -116,4 +122,35 @@ def conversa_par_success(
         severity=Severity.ERROR if fails else Severity.WARN,
         summary=summary,
         numbers=numbers,
+    )
+
+
+def messages_confirmed(confirmed: int, attempts: int) -> Verdict:
+    """Judge how many of the messages that could be confirmed were confirmed.
+
+    Args:
+        confirmed: those whose delivery was seen.
+        attempts: accepted messages that a gateway can confirm and that had an hour for it.
+
+    Returns:
+        No judgement, which passes, under 20 attempts; 95 % passes, 80 % warns, below fails.
+    """
+    share = confirmed / attempts if attempts else None
+    judged = attempts >= LEAST_CONFIRMABLE
+    if share is None:
+        summary = "no message that could be confirmed in the last 24 hours"
+    else:
+        summary = f"{confirmed} of {attempts} messages that could be confirmed were ({share:.1%})"
+        summary += "" if judged else f"; not judged under {LEAST_CONFIRMABLE}"
+    return Verdict(
+        check=MESSAGES_CONFIRMED,
+        passed=not judged or confirmed * 100 >= CONFIRMED_PASSES_AT * attempts,
+        severity=Severity.ERROR if confirmed * 100 < CONFIRMED_WARNS_AT * attempts else Severity.WARN,
+        summary=summary,
+        numbers={
+            "confirmed": confirmed,
+            "attempts": attempts,
+            "confirmed_share": share,
+            "judged": int(judged),
+        },
     )

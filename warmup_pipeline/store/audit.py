@@ -21,6 +21,7 @@ from warmup_pipeline.domain.values import (
     OPEN_ACTIVITY_STATES,
     ActivityState,
     Decision,
+    FailureClass,
     MessageState,
     Phase,
 )
@@ -315,6 +316,35 @@ def attempts(
 ) -> tuple[Attempts, Attempts]:
     """Return the attempts of all pools together; see :func:`attempts_by_pool`."""
     return all_attempts(attempts_by_pool(tx, day=day, since=since))
+
+
+def confirmations_by_chip(
+    tx: Transaction, *, between: Mapping[str, tuple[datetime, datetime]]
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return, by pool and sending chip, (confirmed, could be) of what was accepted in (since, until].
+
+    What failed because its recipient is not on WhatsApp could not be.
+    """
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for pool, (since, until) in sorted(between.items()):
+        query = (
+            sa.select(
+                messages.c.sender_chip_id,
+                count_of(messages.c.confirmed_at.is_not(None)),
+                sa.func.count(),
+            )
+            .where(
+                messages.c.pool == pool,
+                messages.c.sent_at > since,
+                messages.c.accepted_at <= until,
+                messages.c.confirmable.is_(sa.true()),
+                sa.func.coalesce(messages.c.failure_class, "") != FailureClass.RECIPIENT,
+            )
+            .group_by(messages.c.sender_chip_id)
+            .order_by(messages.c.sender_chip_id)
+        )
+        found[pool] = {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(query)}
+    return found
 
 
 def openings_due(tx: Transaction, pool: str, day: date, at: datetime, types: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ CHECKS = {
     "presend_validations": {"every_send_was_approved"},
     "messages": {
         "conversa_par_success_rate",
+        "messages_confirmed",
         "phase_limits_respected",
         "no_duplicate_sends",
         "failures_carry_traceback",

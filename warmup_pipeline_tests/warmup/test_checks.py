@@ -105,7 +105,8 @@ def sabotaged(lab: Lab, name: str) -> Verdict:
 
 
 def test_every_check_has_a_sabotage() -> None:
-    assert set(SABOTAGES) == set(JUDGES)
+    # That one needs twenty messages of an hour ago: test_messages_confirmed.py makes them.
+    assert {*SABOTAGES, "messages_confirmed"} == set(JUDGES)
 
 
 @pytest.mark.parametrize("name", sorted(SABOTAGES))

@@ -10,11 +10,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from warmup_pipeline.domain import health
 from warmup_pipeline.domain.health import Verdict, conversa_par_success
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.policy import HARD_CAPS
 from warmup_pipeline.store import audit
 from warmup_pipeline.store.audit import Found, PhaseLimits
+from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
 from warmup_pipeline.warmup.checks.scene import load_scene, none_wrong
 from warmup_pipeline.warmup.checks.spec import CheckSpec
 from warmup_pipeline.warmup.world import World
@@ -51,6 +53,25 @@ def conversa_par_success_rate(world: World) -> Verdict:
         if not conversa_par_success(its_today, its_lately, sends_due_today=False).passed
     )
     return replace(found, concerned=poor)
+
+
+def messages_confirmed(world: World) -> Verdict:
+    """Judge how many deliveries were confirmed: accepted is not delivered."""
+    with world.store.read() as tx:
+        scene = load_scene(tx, world)
+        between = {
+            name: (at - timedelta(hours=24), at - UNCONFIRMED_COUNTS_FOR) for name, at in scene.at.items()
+        }
+        by_chip = audit.confirmations_by_chip(tx, between=between)
+    every = [counts for its_chips in by_chip.values() for counts in its_chips.values()]
+    found = health.messages_confirmed(sum(c for c, _ in every), sum(n for _, n in every))
+    silent = [
+        chip_id
+        for its_chips in by_chip.values()
+        for chip_id, (confirmed, attempts) in its_chips.items()
+        if confirmed * 100 < health.CONFIRMED_PASSES_AT * attempts
+    ]
+    return found if found.passed else replace(found, concerned=scene.named(silent))
 
 
 def phase_limits_respected(world: World) -> Verdict:
@@ -133,6 +154,18 @@ CHECKS: Final = (
         remedy=(
             "Open the runs of the last cycles: each failed send is a red entry with its class and traceback. "
             "`warmup chips show` names a chip's last failures."
+        ),
+    ),
+    CheckSpec(
+        "messages",
+        health.MESSAGES_CONFIRMED,
+        "How many of the last 24 hours' accepted messages were seen to arrive, of those that a gateway can "
+        "confirm and that had an hour for it. No judgement under 20; 95 % passes, 80 % warns, below fails.",
+        messages_confirmed,
+        remedy=(
+            "`warmup chips show` on the chips it names: a session that says open and delivers nothing is "
+            "restarted by itself. Where Z-API chips are named, see that `warmup serve` runs and that their "
+            "webhooks reach it (`warmup doctor`)."
         ),
     ),
     CheckSpec(
