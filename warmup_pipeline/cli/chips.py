@@ -14,7 +14,8 @@ import click
 
 from warmup_pipeline.cli import output
 from warmup_pipeline.cli.session import Session, user
-from warmup_pipeline.domain.values import DEFAULT_POOL, DEFAULT_ROLE, LISTENER_ROLE, Provider
+from warmup_pipeline.domain.degrade import RETURN_TRUST
+from warmup_pipeline.domain.values import DEFAULT_POOL, DEFAULT_ROLE, LISTENER_ROLE, ChipStatus, Provider
 
 if TYPE_CHECKING:
     from warmup_pipeline.store.connections import Connection
@@ -158,7 +159,17 @@ def _print(found: ChipStanding, zone: ZoneInfo) -> None:
     if chip.cooldown_until is not None and chip.cooldown_until > found.at:
         _fact("cooldown", f"until {when(chip.cooldown_until)} ({chip.cooldown_reason or 'no reason kept'})")
     if found.braked_until is not None:
-        _fact("brake and hold", f"until {when(found.braked_until)}")
+        why = found.hold.reason if found.hold is not None else "its signals"
+        _fact(
+            "brake and hold",
+            f"until {when(found.braked_until)} for {why}: limits × {output.number(found.brake_factor)}, phase held",
+        )
+    if found.hold is not None and chip.status is ChipStatus.DEGRADED:
+        _fact(
+            "returns",
+            f"by itself, {when(found.hold.until)} at the earliest: 24 hours without an error, connected, "
+            f"trust {RETURN_TRUST} or more",
+        )
     for switch in found.switches:
         until = f" until {when(switch.expires_at)}" if switch.expires_at else ""
         _fact("kill switch", f"{switch.scope}{until}, by {switch.author}: {switch.reason}")
@@ -272,6 +283,7 @@ def _document(found: ChipStanding) -> dict[str, Any]:
         "cooldown_until": chip.cooldown_until,
         "cooldown_reason": chip.cooldown_reason,
         "braked_until": found.braked_until,
+        "hold": None if found.hold is None else {"reason": found.hold.reason, "until": found.hold.until},
         "kill_switches": [
             {"scope": one.scope, "reason": one.reason, "author": one.author, "expires_at": one.expires_at}
             for one in found.switches

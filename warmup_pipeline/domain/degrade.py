@@ -102,6 +102,42 @@ def braked(until: datetime | None, at: datetime) -> bool:
     return until is not None and at < until
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a chip's phase does not move, and until when.
+
+    Attributes:
+        reason: the kinds of the signals that brake it, or what it was degraded for.
+        until: when it ends by itself at the earliest; ``None`` where nothing can be said.
+    """
+
+    reason: str
+    until: datetime | None
+
+
+def hold_of(signals: Iterable[BrakeSignal], policy: Policy, at: datetime) -> Hold | None:
+    """Return the hold that a chip's signals put on it at ``at``, naming every signal still in force."""
+    days = timedelta(days=policy.brake.days)
+    living = sorted((one for one in signals if at < one.at + days), key=lambda one: (one.at, one.kind))
+    if not living:
+        return None
+    return Hold(", ".join(dict.fromkeys(one.kind for one in living)), living[-1].at + days)
+
+
+def degraded_hold(reason: str | None, last_error_at: datetime | None, since: datetime) -> Hold:
+    """Return the hold of a degraded chip: it returns at the earliest 24 h after its last error.
+
+    Args:
+        reason: what it was degraded for, where that was kept.
+        last_error_at: its last error; ``None`` before any.
+        since: when it was degraded; a chip without an error may return at once.
+    """
+    return Hold(
+        f"degraded: {reason or 'no reason kept'}",
+        since if last_error_at is None else last_error_at + RETURN_AFTER,
+    )
+
+
 def rest_until(restriction_at: datetime, policy: Policy) -> datetime:
     """Return until when a chip rests that was restricted at ``restriction_at`` (24 h by default)."""
     return restriction_at + timedelta(hours=policy.brake.restriction_rest_hours)

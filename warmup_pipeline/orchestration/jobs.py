@@ -4,7 +4,7 @@ Holds: ``warmup_cycle`` and the operator jobs. What they do is ``warmup.operatin
 ``warmup.importing`` and ``retention``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ import dagster as dg
 
 from warmup_pipeline.domain.values import DEFAULT_POOL
 from warmup_pipeline.orchestration.guard import guarded
+from warmup_pipeline.orchestration.metadata import markdown_table
 from warmup_pipeline.orchestration.names import (
     CYCLE_GROUP,
     CYCLE_JOB,
@@ -35,12 +36,23 @@ CYCLE_JOB_DEFINITION: Final = dg.define_asset_job(
     tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S)},
 )
 
-_AUTHOR: Final = dg.Field(str, default_value="operator", description="Who does this, for the record.")
-_REASON: Final = dg.Field(str, default_value="", description="Why, for the record.")
+_AUTHOR: Final = dg.Field(
+    str,
+    default_value="operator",
+    description="Who does this: it stands in operator_actions beside what was done.",
+)
+_REASON: Final = dg.Field(
+    str, default_value="", description="Why, for operator_actions and for whoever looks at the chip later."
+)
 _CHIPS: Final = dg.Field(
     [str],
-    description="The chips: id, instance, label or last four digits of each.",
+    default_value=[],
+    description=(
+        'The chips, each by its id, instance, label or last four digits: ["8618", "0121"]. All of them, or '
+        "none where one cannot."
+    ),
 )
+_EFFECT: Final = "Fill in the Launchpad and launch. The next cycle goes by it; its assets show the effect."
 
 
 def _refusing(world: World, act: Callable[[], Any]) -> Any:
@@ -54,6 +66,11 @@ def _refusing(world: World, act: Callable[[], Any]) -> Any:
         ) from None
     except operating.OperatorError as error:
         raise dg.Failure(description=world.redactor.text(str(error)), allow_retries=False) from None
+
+
+def _filled_in(op: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a job's Launchpad opens with: every field, with its default."""
+    return {"ops": {op: {"config": dict(config)}}}
 
 
 Change = Callable[..., Sequence[operating.Change]]
@@ -75,10 +92,25 @@ def _chips_job(name: str, change: Change, description: str) -> dg.JobDefinition:
                 lambda: change(world, config["chips"], author=config["author"], reason=config["reason"]),
             )
             for one in changes:
-                context.log.info(str(one.document()))
-            context.add_output_metadata({"chips": len(changes)})
+                context.log.info(f"…{one.last4}: {one.before} → {one.after}")
+            context.add_output_metadata(
+                {
+                    "chips": len(changes),
+                    "changes": dg.MetadataValue.md(
+                        markdown_table(
+                            ("chip", "before", "after"),
+                            [(f"…{one.last4}", one.before, one.after) for one in changes],
+                        )
+                    ),
+                }
+            )
 
-    @dg.job(name=name, description=description, executor_def=dg.in_process_executor)
+    @dg.job(
+        name=name,
+        description=f"{description} {_EFFECT}",
+        executor_def=dg.in_process_executor,
+        config=_filled_in(f"{name}_op", {"chips": [], "reason": "", "author": "operator"}),
+    )
     def job() -> None:
         act()
 
@@ -91,16 +123,27 @@ def _chips_job(name: str, change: Change, description: str) -> dg.JobDefinition:
     config_schema={
         "scope": dg.Field(
             dg.Enum("KillScope", [dg.EnumValue(v) for v in operating.SCOPES]),
-            description="all, pool or chip.",
+            default_value="all",
+            description="What stops: all (everything), pool (one pool) or chip (one chip).",
         ),
-        "target": dg.Field(str, default_value="", description="The pool's name or the chip; empty for all."),
-        "lift": dg.Field(bool, default_value=False, description="Switch sending on again."),
+        "target": dg.Field(
+            str,
+            default_value="",
+            description="The pool's name, or the chip by its id, instance, label or last four digits; empty for all.",
+        ),
+        "lift": dg.Field(
+            bool,
+            default_value=False,
+            description="true switches sending on again: the same scope and target as when it was set.",
+        ),
         "expires_at": dg.Field(
             str,
             default_value="",
             description="When it ends by itself, e.g. 2026-02-20T18:00:00-03:00; empty for never.",
         ),
-        "reason": dg.Field(str, description="Why: whoever finds the pool silent reads it."),
+        "reason": dg.Field(
+            str, default_value="", description="Why; needed: whoever finds the pool silent reads it."
+        ),
         "author": _AUTHOR,
     },
     out=dg.Out(dg.Nothing),
@@ -122,6 +165,9 @@ def set_kill_switch_op(context: dg.OpExecutionContext) -> None:
                 lift=config["lift"],
             ),
         )
+        context.log.info(
+            f"sending is {'off' if switched.on else 'on again'} for {switched.scope} {switched.target}"
+        )
         context.add_output_metadata({"on": switched.on, "scope": switched.scope, "target": switched.target})
 
 
@@ -137,7 +183,15 @@ def _instant(text: str) -> datetime | None:
 
 
 @dg.job(
-    executor_def=dg.in_process_executor, description="Switch sending off for everything, a pool or a chip."
+    executor_def=dg.in_process_executor,
+    description=(
+        "Switch sending off for everything, a pool or a chip; with `lift: true` on again. It takes effect within "
+        "the running cycle: nothing that has not begun is sent. The cycles go on observing and judging."
+    ),
+    config=_filled_in(
+        "set_kill_switch_op",
+        {"scope": "all", "target": "", "reason": "", "expires_at": "", "lift": False, "author": "operator"},
+    ),
 )
 def set_kill_switch() -> None:
     """Switch sending off or on."""
@@ -148,7 +202,9 @@ def set_kill_switch() -> None:
     description="Imports the old system's tables from CSV files: everything or nothing.",
     required_resource_keys={RESOURCE},
     config_schema={
-        "chips": dg.Field(str, description="Path of chips.csv on the machine that runs this."),
+        "chips": dg.Field(
+            str, default_value="", description="Path of chips.csv on the machine that runs this; needed."
+        ),
         "schedule": dg.Field(
             str, default_value="", description="Path of warmup_schedule.csv, if there is one."
         ),
@@ -157,7 +213,10 @@ def set_kill_switch() -> None:
         ),
         "pool": dg.Field(str, default_value=DEFAULT_POOL, description="The pool to import into."),
         "rebase_to": dg.Field(
-            str, default_value="", description="Shift all times so that the export's moment becomes this one."
+            str,
+            default_value="",
+            description="Shift all times so that the export's moment becomes this one, e.g. "
+            "2026-02-20T08:00:00-03:00; empty to keep them.",
         ),
         "dry_run": dg.Field(bool, default_value=False, description="Check everything and keep nothing."),
         "author": _AUTHOR,
@@ -167,6 +226,8 @@ def set_kill_switch() -> None:
 def import_pool_op(context: dg.OpExecutionContext) -> None:
     """Import a pool."""
     config = context.op_config
+    if not config["chips"]:
+        raise dg.Failure(description="chips: name the path of chips.csv", allow_retries=False)
     with guarded(context.resources.warmup, context.log, []) as world:
         rebase_to = _instant(config["rebase_to"])
         report = _refusing(
@@ -182,10 +243,30 @@ def import_pool_op(context: dg.OpExecutionContext) -> None:
                 author=config["author"],
             ),
         )
-        context.add_output_metadata({"report": dg.MetadataValue.json(report.document())})
+        document = report.document()
+        context.log.info(f"imported: {document}")
+        context.add_output_metadata({"report": dg.MetadataValue.json(document)})
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Import the old system's tables from CSV files.")
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description=(
+        "Import the old system's tables from CSV files: everything or nothing, twice is the same as once. With "
+        "`dry_run: true` everything is checked and nothing kept. Same as `warmup import`."
+    ),
+    config=_filled_in(
+        "import_pool_op",
+        {
+            "chips": "",
+            "schedule": "",
+            "interactions": "",
+            "pool": DEFAULT_POOL,
+            "rebase_to": "",
+            "dry_run": False,
+            "author": "operator",
+        },
+    ),
+)
 def import_pool() -> None:
     """Import a pool from CSV files."""
     import_pool_op()
@@ -195,17 +276,28 @@ def import_pool() -> None:
     description="Removes Dagster runs and their files older than some days. The pool's own data stays.",
     config_schema={
         "keep_days": dg.Field(
-            int, default_value=DEFAULT_KEEP_DAYS, description="Runs younger than this stay."
+            int,
+            default_value=DEFAULT_KEEP_DAYS,
+            description="Runs younger than so many days stay; at least 1.",
         ),
+        "author": _AUTHOR,
     },
+    required_resource_keys={RESOURCE},
     out=dg.Out(dg.Nothing),
 )
 def purge_old_runs_op(context: dg.OpExecutionContext) -> None:
     """Purge old runs."""
     keep_days = context.op_config["keep_days"]
     if keep_days < 1:
-        raise dg.Failure(description="keep_days is at least 1", allow_retries=False)
+        raise dg.Failure(description=f"keep_days is {keep_days}; it is at least 1", allow_retries=False)
     removed = purge_old_runs(context.instance, keep_days=keep_days, but_not=context.run_id)
+    with guarded(context.resources.warmup, context.log, []) as world:
+        _refusing(
+            world,
+            lambda: operating.note_purge(
+                world, keep_days=keep_days, removed=removed, author=context.op_config["author"]
+            ),
+        )
     context.log.info(f"{removed} runs older than {keep_days} days were removed")
     context.add_output_metadata({"removed": removed})
 
@@ -213,7 +305,11 @@ def purge_old_runs_op(context: dg.OpExecutionContext) -> None:
 @dg.job(
     name="purge_old_runs",
     executor_def=dg.in_process_executor,
-    description="Remove Dagster runs and their files older than some days. The pool's own data stays.",
+    description=(
+        "Remove Dagster runs and their files older than some days; of each day the newest success and of each "
+        "check the last result stay, and so does all of the pool's data. Runs every night by itself."
+    ),
+    config=_filled_in("purge_old_runs_op", {"keep_days": DEFAULT_KEEP_DAYS, "author": "operator"}),
 )
 def purge_old_runs_job() -> None:
     """Remove old runs."""
@@ -225,15 +321,33 @@ PURGE_SCHEDULE: Final = dg.ScheduleDefinition(
     job=purge_old_runs_job,
     cron_schedule="30 3 * * *",
     execution_timezone="America/Sao_Paulo",
+    run_config=_filled_in("purge_old_runs_op", {"keep_days": DEFAULT_KEEP_DAYS, "author": "schedule"}),
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night at 03:30.",
 )
 
 OPERATOR_JOBS: Final = [
-    _chips_job("start_chips", operating.start_chips, "Start the warm-up of provisioned or pending chips."),
-    _chips_job("pause_chips", operating.pause_chips, "Pause chips: they neither send nor are written to."),
-    _chips_job("resume_chips", operating.resume_chips, "Let paused chips go on where they were."),
-    _chips_job("reset_circuit", operating.reset_circuit, "Close the breaker of chips by hand."),
+    _chips_job(
+        "start_chips",
+        operating.start_chips,
+        "Start chips: provisioned and pending ones begin to warm up (24 hours of repouso first), ready ones become "
+        "active.",
+    ),
+    _chips_job(
+        "pause_chips",
+        operating.pause_chips,
+        "Pause chips: they neither send nor are written to, and keep everything they have earned.",
+    ),
+    _chips_job(
+        "resume_chips",
+        operating.resume_chips,
+        "Let paused chips go on where they were, with the status they had.",
+    ),
+    _chips_job(
+        "reset_circuit",
+        operating.reset_circuit,
+        "Close the breaker of chips by hand. The brake that its opening brought stays on for its three days.",
+    ),
     set_kill_switch,
     import_pool,
     purge_old_runs_job,

@@ -5,7 +5,7 @@ Holds: :func:`definition_metadata` and :func:`materialization_metadata`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
@@ -142,6 +142,19 @@ def plain_metadata(numbers: Mapping[str, Any]) -> dict[str, Any]:
             continue
         shown[name] = dg.MetadataValue.json(value) if isinstance(value, dict | list | tuple) else value
     return shown
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; nothing in a cell can end the cell, the row or the table."""
+    lines = [header, ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def materialization_metadata(

@@ -582,6 +582,8 @@ phase_eligibility = Table(
     Column("comparison", String(2), nullable=False),
     Column("holds", Boolean, nullable=False),
     Column("earliest_day", Date, comment="Earliest local day it can hold at the chip's pace."),
+    Column("held_reason", Text, comment="Why the chip's phase is held: its brake's signals, or degraded."),
+    Column("held_until", UtcDateTime, comment="When the hold ends by itself at the earliest."),
     PrimaryKeyConstraint("chip_id", "criterion"),
     one_of("phase", Phase),
     Index("ix_phase_eligibility_pool", "pool"),

@@ -18,8 +18,11 @@ from warmup_pipeline.domain.degrade import (
     RESTRICTED,
     UNCONFIRMED,
     BrakeSignal,
+    Hold,
     brake_until,
+    degraded_hold,
     delivery_signal,
+    hold_of,
     may_return,
     returns_to,
     should_degrade,
@@ -71,6 +74,25 @@ def brakes(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, 
         for chip_id, found in signals.items()
     }
     return {chip_id: end for chip_id, end in ends.items() if end is not None and is_braked(end, at)}
+
+
+def holds(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, Hold]:
+    """Return why, and until when, each chip that is degraded or braked does not move on."""
+    signals = chips.last_brake_signals(tx, pool, since=at - _SIGNAL_LOOK_BACK)
+    metrics = derived_store.metrics(tx, pool)
+    found: dict[str, Hold] = {}
+    for chip in chips.of_pool(tx, pool):
+        if chip.status is ChipStatus.DEGRADED:
+            measured = metrics.get(chip.id)
+            errors = [chip.last_error_at, measured.last_error_at if measured else None]
+            last = max((one for one in errors if one is not None), default=None)
+            found[chip.id] = degraded_hold(chip.status_reason, last, chip.status_since)
+            continue
+        mine = [BrakeSignal(kind, when) for kind, when in signals.get(chip.id, ())]
+        hold = hold_of(mine, world.policy, at)
+        if hold is not None:
+            found[chip.id] = hold
+    return found
 
 
 def braked_chips(tx: Transaction, world: World, pool: str, at: datetime) -> frozenset[str]:
@@ -193,6 +215,7 @@ def _facts(tx: Transaction, pool: str, at: datetime) -> dict[str, tuple[Chip, Ph
 
 def _eligibility(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, Eligibility]:
     zone = world.policy.zone
+    held = holds(tx, world, pool, at)
     found = {
         chip_id: eligibility(facts, world.policy, at=at, zone=zone)
         for chip_id, (chip, facts) in _facts(tx, pool, at).items()
@@ -211,6 +234,8 @@ def _eligibility(tx: Transaction, world: World, pool: str, at: datetime) -> dict
             "comparison": criterion.comparison,
             "holds": criterion.holds,
             "earliest_day": criterion.earliest_day,
+            "held_reason": held[chip_id].reason if chip_id in held else None,
+            "held_until": held[chip_id].until if chip_id in held else None,
         }
         for chip_id, one in found.items()
         if one.next is not None

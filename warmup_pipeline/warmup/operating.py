@@ -42,6 +42,7 @@ ADD: Final = "add_chip"
 RESET_CIRCUIT: Final = "reset_circuit"
 SET_KILL_SWITCH: Final = "set_kill_switch"
 LIFT_KILL_SWITCH: Final = "lift_kill_switch"
+PURGE: Final = "purge_old_runs"
 """How each action stands in ``operator_actions``."""
 
 EVERYTHING: Final = "*"
@@ -471,6 +472,27 @@ def set_kill_switch(
             details={"scope": scope, "expires_at": None if expires_at is None else expires_at.isoformat()},
         )
     return SwitchChange(scope, key, on=not lift, lifted=lifted)
+
+
+def note_purge(world: World, *, keep_days: int, removed: int, author: str) -> None:
+    """Keep that old runs were removed: nothing of the pools is concerned.
+
+    Raises:
+        OperatorError: the author cannot be used.
+    """
+    author, _ = _checked_words(author, "")
+    now = world.now()
+    with world.store.write() as tx:
+        operators.record_action(
+            tx,
+            at=now,
+            recorded_at=now,
+            author=author,
+            action=PURGE,
+            target=EVERYTHING,
+            reason="",
+            details={"keep_days": keep_days, "removed": removed},
+        )
 
 
 def _switch_target(tx: Transaction, world: World, scope: str, target: str | None) -> tuple[str, datetime]:

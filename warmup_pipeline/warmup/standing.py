@@ -15,6 +15,7 @@ from datetime import date, datetime
 from typing import Final
 
 from warmup_pipeline.domain.circuit import CLOSED
+from warmup_pipeline.domain.degrade import Hold
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.presend import validate
 from warmup_pipeline.domain.values import Decision
@@ -25,7 +26,7 @@ from warmup_pipeline.store.connections import Connection
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.standing import FailedSend, NextActivity, StoredCriterion, StoredTrust, Switch
-from warmup_pipeline.warmup.derive import brakes
+from warmup_pipeline.warmup.derive import brakes, holds
 from warmup_pipeline.warmup.facts import load_facts
 from warmup_pipeline.warmup.operating import resolve
 from warmup_pipeline.warmup.world import World
@@ -108,6 +109,8 @@ class ChipStanding:
         connection: what its gateway last said.
         breaker: state of its breaker.
         braked_until: when brake and hold end, ``None`` while there is none.
+        hold: why its phase does not move, and until when: braked or degraded.
+        brake_factor: what its limits are multiplied by while it is braked.
         switches: kill switches that cover it.
         hour: its effective limit of the last 60 minutes, and what is used of it.
         day: its effective limit of the local day, and what is used of it.
@@ -127,6 +130,8 @@ class ChipStanding:
     connection: Connection | None
     breaker: str
     braked_until: datetime | None
+    hold: Hold | None
+    brake_factor: float
     switches: tuple[Switch, ...]
     hour: Allowance
     day: Allowance
@@ -214,6 +219,8 @@ def explain_chip(world: World, name: str) -> ChipStanding:
             connection=facts.connections.get(chip.id),
             breaker=facts.breakers.get(chip.id, CLOSED).state.value,
             braked_until=brakes(tx, world, chip.pool, moment.tick).get(chip.id),
+            hold=holds(tx, world, chip.pool, moment.tick).get(chip.id),
+            brake_factor=world.policy.brake.factor,
             switches=tuple(standing.switches_on(tx, at=moment.tick, pool=chip.pool, chip_id=chip.id)),
             hour=Allowance(sender.limits.hour, sender.sent_in_hour),
             day=Allowance(sender.limits.day, sender.sent_in_day),

@@ -11,13 +11,14 @@ from datetime import date, timedelta
 import pytest
 
 from warmup_pipeline.domain.circuit import Circuit
+from warmup_pipeline.domain.degrade import Hold
 from warmup_pipeline.domain.values import CircuitState
 from warmup_pipeline.store import chips
 from warmup_pipeline.store.engine import PoolNotFound, Store
 from warmup_pipeline.warmup import demo, operating
 from warmup_pipeline.warmup.operating import OperatorError
 from warmup_pipeline.warmup.standing import explain_chip, list_chips
-from warmup_pipeline_tests.support import Lab
+from warmup_pipeline_tests.support import Lab, rows_of
 from warmup_pipeline_tests.warmup.demo_lab import open_demo, run
 
 
@@ -186,3 +187,35 @@ def test_the_list_has_every_chip_with_its_day_trust_and_connection(store: Store)
 def test_a_chip_nobody_knows_is_refused(sqlite_store: Store) -> None:
     with open_demo(sqlite_store) as lab, pytest.raises(OperatorError, match="there is no chip '9999'"):
         explain_chip(lab.world, "9999")
+
+
+def test_a_hold_stands_on_the_chip_with_its_reason_and_end_and_so_does_a_degraded_chips_return(
+    store: Store,
+) -> None:
+    with open_demo(store) as lab:
+        run(lab, 1)
+        braked, degraded = id_of(lab, "0121"), id_of(lab, "7734")
+        now = demo.STARTS_AT + timedelta(minutes=5)
+        with store.write() as tx:
+            chips.add_brake_signals(
+                tx, [(braked, "restriction", now - timedelta(days=1)), (braked, "circuit_opened", now)]
+            )
+            change = {
+                "id": degraded,
+                "status": "degraded",
+                "status_reason": "errors_24h",
+                "last_error_at": now,
+            }
+            chips.change(tx, [change])
+        run(lab, 1)
+        found, other = explain_chip(lab.world, "0121").hold, explain_chip(lab.world, "7734").hold
+        rows = rows_of(
+            store,
+            "SELECT DISTINCT chip_id, held_reason FROM phase_eligibility WHERE held_until IS NOT NULL",
+        )
+    assert found == Hold("restriction, circuit_opened", now + timedelta(days=3))
+    assert other == Hold("degraded: errors_24h", now + timedelta(hours=24))
+    held = {row["chip_id"]: row["held_reason"] for row in rows}
+    assert held[braked] == "restriction, circuit_opened"
+    assert held[degraded] == "degraded: errors_24h"
+    assert id_of(lab, "0945") not in held
