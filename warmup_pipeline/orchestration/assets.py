@@ -11,12 +11,13 @@ import dagster as dg
 
 from warmup_pipeline.orchestration.cycle import Step, own_cycle, root_run_id
 from warmup_pipeline.orchestration.guard import guarded
-from warmup_pipeline.orchestration.metadata import definition_metadata, materialization_metadata
-from warmup_pipeline.orchestration.names import CYCLE_GROUP, OWNERS, RESOURCE
+from warmup_pipeline.orchestration.metadata import definition_metadata, materialization_metadata, tags_of
+from warmup_pipeline.orchestration.names import CYCLE_GROUP, EVERY_CYCLE, OWNERS, RESOURCE, STORY_TAG
 from warmup_pipeline.orchestration.partitions import LOCAL_DAYS
 from warmup_pipeline.store import cycles
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.warmup import lifecycle
+from warmup_pipeline.warmup.cycle_story import cycle_story
 from warmup_pipeline.warmup.derive import (
     derive_chip_metrics,
     derive_phase_eligibility,
@@ -36,6 +37,8 @@ def _derived(name: str, step: Step, deps: list[str], description: str) -> dg.Ass
         group_name=CYCLE_GROUP,
         owners=OWNERS,
         kinds={"table"},
+        tags=tags_of(name),
+        freshness_policy=EVERY_CYCLE,
         metadata=definition_metadata(name),
         required_resource_keys={RESOURCE},
     )
@@ -61,6 +64,8 @@ def _derived(name: str, step: Step, deps: list[str], description: str) -> dg.Ass
     group_name=CYCLE_GROUP,
     owners=OWNERS,
     kinds={"table"},
+    tags=tags_of("daily_summary"),
+    freshness_policy=EVERY_CYCLE,
     partitions_def=LOCAL_DAYS,
     metadata={**definition_metadata("daily_summary"), "partition_expr": "day"},
     required_resource_keys={RESOURCE},
@@ -78,8 +83,17 @@ def daily_summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
             mine.append(cycle)
             report = summarise_cycle(world, cycle)
             cycle = lifecycle.end_cycle(world, cycle)
+            _tell(context, world, cycle)
             report = StepReport({**report.numbers, "cycle_seconds": cycle.duration_s}, report.notes)
         return dg.MaterializeResult(metadata=materialization_metadata("daily_summary", world, cycle, report))
+
+
+def _tell(context: dg.AssetExecutionContext, world: World, cycle: Cycle) -> None:
+    """Say what the cycle came to, in the run's log and as a tag in the list of runs."""
+    story = cycle_story(cycle)
+    local = cycle.tick.astimezone(world.policy.zone)
+    world.log.info(f"Cycle of {local:%Y-%m-%d %H:%M} done in {cycle.duration_s or 0:.1f} s: {story}")
+    context.instance.add_run_tags(context.run.run_id, {STORY_TAG: story})
 
 
 def _again(world: World, days: list[date]) -> StepReport:
@@ -93,13 +107,15 @@ DERIVED_ASSETS: Final = [
         "chip_metrics",
         derive_chip_metrics,
         ["messages"],
-        "What each chip has sent, received and got through, computed from the message log.",
+        "What each chip has sent, received and got through, computed anew from the message log by every cycle: "
+        "nothing is counted by hand.",
     ),
     _derived(
         "trust_scores",
         derive_trust_scores,
         ["chip_metrics"],
-        "Trust score 0-100 of each chip and what it is made of.",
+        "Trust score 0-100 of each chip, its level, and the parts it is made of. The level sets how much of a "
+        "phase's limits the chip may use.",
     ),
     _derived(
         "warming_day",
@@ -111,13 +127,14 @@ DERIVED_ASSETS: Final = [
         "phase_eligibility",
         derive_phase_eligibility,
         ["chip_metrics", "trust_scores", "warming_day"],
-        "Each criterion for the next phase of each chip: its value, what is needed, whether it holds, and when it can.",
+        "Each criterion for the next phase of each chip: its value, what is needed, whether it holds, and the earliest "
+        "day it can; and why and until when the phase is held.",
     ),
     _derived(
         "phase_transitions",
         derive_phase_transitions,
         ["phase_eligibility"],
-        "Every phase change, with the metrics that justified it.",
+        "Every phase change, with the metrics that justified it. The picture shows how many chips stand on which step.",
     ),
     daily_summary,
 ]

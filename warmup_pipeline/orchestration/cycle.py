@@ -17,10 +17,12 @@ from warmup_pipeline.orchestration.metadata import (
     definition_metadata,
     materialization_metadata,
     plain_metadata,
+    tags_of,
 )
 from warmup_pipeline.orchestration.names import (
     CYCLE_GRAPH,
     CYCLE_GROUP,
+    EVERY_CYCLE,
     EXACT_TAG,
     OWNERS,
     PARTITION_TAG,
@@ -41,6 +43,9 @@ from warmup_pipeline.warmup.validate import validate_sends as validate_sends_ste
 from warmup_pipeline.warmup.world import StepReport, World
 
 Step = Callable[[World, Cycle], StepReport]
+
+REASONS_TOLD: Final = 5
+"""How many of a step's notes stand in the run's log; the asset's page has the others."""
 
 _LAST_ASSET: Final = dg.AssetKey("daily_summary")
 """What ends a cycle; a run without it would leave the cycle unfinished."""
@@ -133,6 +138,9 @@ def run_step(
             f"{name} {value}" for name, value in report.numbers.items() if value not in (0, None, {})
         )
         world.log.info(f"{step.__name__}: {told or 'nothing to do'}")
+        if report.notes:
+            # The first reasons, so that the run's page tells them.
+            world.log.info(f"{step.__name__}: {'; '.join(report.notes[:REASONS_TOLD])}")
         context.add_output_metadata(
             plain_metadata(report.numbers)
             if table is None
@@ -237,10 +245,22 @@ _CHAIN: Final[Mapping[str, set[dg.AssetKey]]] = {
 }
 
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
-    "chip_connections": "Connection state of each observed chip, as its gateway last said.",
-    "pairings": "Who was paired with whom in each cycle, with the score and its parts.",
-    "presend_validations": "Every decision of pre-send validation, with its reason code.",
-    "messages": "The message log: every turn whose HTTP call began, and what became of it.",
+    "chip_connections": (
+        "Connection state of each observed chip, as its gateway last said: since when it is down, when recovery is "
+        "tried next, and what a person must do. One row per chip, brought up to date by every cycle."
+    ),
+    "pairings": (
+        "Who was paired with whom in each cycle, with the score and its parts. A cycle appends; the picture shows "
+        "who opened conversations with whom in seven days."
+    ),
+    "presend_validations": (
+        "Every decision of pre-send validation, with its reason code: approve, defer (until when) or block. Nothing "
+        "is sent without an approval, and each is spent once. A cycle appends."
+    ),
+    "messages": (
+        "The message log: every turn whose HTTP call began, and what became of it, failures with their tracebacks. "
+        "Everything else is computed from it. A cycle appends; the picture shows sends against limits."
+    ),
 }
 
 CYCLE_ASSETS: Final = dg.AssetsDefinition.from_graph(
@@ -250,6 +270,6 @@ CYCLE_ASSETS: Final = dg.AssetsDefinition.from_graph(
     group_name=CYCLE_GROUP,
     descriptions_by_output_name=dict(_DESCRIPTIONS),
     metadata_by_output_name={name: definition_metadata(name) for name in _CHAIN},
-    tags_by_output_name={name: {"dagster/kind/table": ""} for name in _CHAIN},
+    tags_by_output_name={name: {"dagster/kind/table": "", **tags_of(name)} for name in _CHAIN},
     owners_by_output_name={name: list(OWNERS) for name in _CHAIN},
-)
+).map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=EVERY_CYCLE))

@@ -13,7 +13,6 @@ import dagster as dg
 
 from warmup_pipeline.domain.values import DEFAULT_POOL
 from warmup_pipeline.orchestration.guard import guarded
-from warmup_pipeline.orchestration.metadata import markdown_table
 from warmup_pipeline.orchestration.names import (
     CYCLE_GROUP,
     CYCLE_JOB,
@@ -22,6 +21,7 @@ from warmup_pipeline.orchestration.names import (
     RESOURCE,
 )
 from warmup_pipeline.orchestration.retention import DEFAULT_KEEP_DAYS, purge_old_runs
+from warmup_pipeline.orchestration.text import markdown_table
 from warmup_pipeline.warmup import importing, operating
 from warmup_pipeline.warmup.world import World
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
+
+import dagster as dg
 
 CYCLE_JOB: Final = "warmup_cycle"
 CYCLE_SENSOR: Final = "warmup_cycle_sensor"
@@ -11,6 +14,9 @@ CYCLE_GRAPH: Final = "warmup_cycle_steps"
 CYCLE_GROUP: Final = "warmup"
 
 RESOURCE: Final = "warmup"
+
+STORY_TAG: Final = "warmup/story"
+"""What a cycle came to, on its run: seen in the list of runs without opening one."""
 
 TICK_TAG: Final = "warmup/tick"
 EXACT_TAG: Final = "warmup/exact"
@@ -25,3 +31,8 @@ OWNERS: Final = ["team:warmup"]
 
 MAX_RUNTIME_S: Final = 290
 """A cycle's run is ended after this many seconds: the next slot's cycle goes on."""
+
+EVERY_CYCLE: Final = dg.FreshnessPolicy.time_window(
+    warn_window=timedelta(minutes=7), fail_window=timedelta(minutes=10)
+)
+"""Every asset of the cycle is made every five minutes; the UI turns it stale by the same ages as health."""

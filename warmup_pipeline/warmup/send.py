@@ -87,6 +87,12 @@ class _Tally:
     bugs: list[Exception] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def success_rate(self) -> float | None:
+        """Sent / (sent + failed), ``None`` where nothing was; unknown ones are in neither."""
+        known = self.sent + sum(self.failed.values())
+        return self.sent / known if known else None
+
 
 def send_messages(world: World, cycle: Cycle) -> StepReport:
     """Send what this cycle approved and perform its actions.
@@ -105,6 +111,7 @@ def send_messages(world: World, cycle: Cycle) -> StepReport:
             "sent": tally.sent,
             "failed": sum(tally.failed.values()),
             "unknown": tally.unknown,
+            "success_rate": tally.success_rate,
             "withdrawn": sum(tally.withdrawn.values()),
             "failed_by_class": dict(tally.failed),
             "withdrawn_by_reason": dict(tally.withdrawn),
