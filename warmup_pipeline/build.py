@@ -15,6 +15,7 @@ from warmup_pipeline.orchestration.alerts import warmup_alert_sensor
 from warmup_pipeline.orchestration.assets import DERIVED_ASSETS
 from warmup_pipeline.orchestration.checks import ASSET_CHECKS
 from warmup_pipeline.orchestration.cycle import CYCLE_ASSETS
+from warmup_pipeline.orchestration.exports import daily_summary_export
 from warmup_pipeline.orchestration.jobs import CYCLE_JOB_DEFINITION, OPERATOR_JOBS, PURGE_SCHEDULE
 from warmup_pipeline.orchestration.names import RESOURCE
 from warmup_pipeline.orchestration.resources import warmup_resource
@@ -28,7 +29,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         resource_overrides: resources that replace the project's own, by name.
     """
     return dg.Definitions(
-        assets=[CYCLE_ASSETS, *DERIVED_ASSETS],
+        assets=[CYCLE_ASSETS, *DERIVED_ASSETS, daily_summary_export],
         asset_checks=ASSET_CHECKS,
         jobs=[CYCLE_JOB_DEFINITION, *OPERATOR_JOBS],
         schedules=[PURGE_SCHEDULE],
