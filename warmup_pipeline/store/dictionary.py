@@ -156,6 +156,8 @@ _OF_ONE_TABLE: Final[Mapping[str, str]] = {
     "kill_switches.expires_at": "When it ends by itself; empty for never.",
     "kill_switches.lifted_at": "When it was lifted; empty while it is on.",
     "kill_switches.lifted_by": "Who lifted it.",
+    "webhook_inbox.peer_chip_id": "The chip at the other end, where it is one of the pool's.",
+    "privacy_ids.learned_at": "When it was learned (UTC).",
     "operator_actions.action": "The job or command: pause_chips, set_kill_switch, ...",
     "operator_actions.target": "The chip's id, the pool's name, or * for everything.",
     "operator_actions.reason": "Why, in the operator's words.",
