@@ -24,7 +24,18 @@ from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, Simul
 from warmup_pipeline.store import activities, chips, pools
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
+from warmup_pipeline.warmup import (
+    claim,
+    connections,
+    derive,
+    forecast,
+    lifecycle,
+    pair,
+    plan,
+    send,
+    summary,
+    validate,
+)
 from warmup_pipeline.warmup.activities.registry import ActivityRegistry, default_registry
 from warmup_pipeline.warmup.derive import derive_standing
 from warmup_pipeline.warmup.ids import derived_id
@@ -148,6 +159,7 @@ class Lab:
             "warming_day": derive.derive_warming_day(self.world, cycle),
             "phase_eligibility": derive.derive_phase_eligibility(self.world, cycle),
             "phase_transitions": derive.derive_phase_transitions(self.world, cycle),
+            "phase_forecast": forecast.derive_phase_forecast(self.world, cycle),
             "daily_summary": summary.summarise_cycle(self.world, cycle),
         }
         return reports

@@ -25,6 +25,7 @@ from warmup_pipeline.warmup.derive import (
     derive_trust_scores,
     derive_warming_day,
 )
+from warmup_pipeline.warmup.forecast import derive_phase_forecast
 from warmup_pipeline.warmup.summary import summarise_cycle, summarise_day
 from warmup_pipeline.warmup.world import StepReport, World
 
@@ -56,7 +57,7 @@ def _derived(name: str, step: Step, deps: list[str], description: str) -> dg.Ass
 
 @dg.asset(
     name="daily_summary",
-    deps=["messages", "phase_transitions"],
+    deps=["messages", "phase_transitions", "phase_forecast"],
     description=(
         "What happened on each local day, for everything, each pool and each chip. Materialize it for any past "
         "day to compute that day again from the log: nothing is sent."
@@ -135,6 +136,12 @@ DERIVED_ASSETS: Final = [
         derive_phase_transitions,
         ["phase_eligibility"],
         "Every phase change, with the metrics that justified it. The picture shows how many chips stand on which step.",
+    ),
+    _derived(
+        "phase_forecast",
+        derive_phase_forecast,
+        ["phase_eligibility", "phase_transitions"],
+        "When each chip is expected in its next phase and what limits it: forecast in a day's first cycle, and kept.",
     ),
     daily_summary,
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,6 +61,8 @@ class Deferral:
 
 
 _columns = tuple(activities.c[name] for name in Activity.__dataclass_fields__)
+_is_planned = activities.c.state == ActivityState.PLANNED
+_is_claimed = activities.c.state == ActivityState.CLAIMED
 _is_open = sa.or_(*(activities.c.state == state for state in sorted(OPEN_ACTIVITY_STATES)))
 
 
@@ -69,12 +72,17 @@ def _activity(row: sa.RowMapping) -> Activity:
     return Activity(**data)
 
 
-def know_types(tx: Transaction, types: Mapping[str, tuple[bool, bool]]) -> None:
-    """Keep ``activity_types`` equal to the registry: name -> (executable, opens a conversation)."""
-    stored = {
+@remembered(activity_types)
+def _known_types(tx: Transaction) -> dict[str, tuple[bool, bool]]:
+    return {
         row.name: (row.executable, row.opens_conversation)
         for row in tx.connection.execute(sa.select(activity_types))
     }
+
+
+def know_types(tx: Transaction, types: Mapping[str, tuple[bool, bool]]) -> None:
+    """Keep ``activity_types`` equal to the registry: name -> (executable, opens a conversation)."""
+    stored = _known_types(tx)
     new = [name for name in types if name not in stored]
     insert_new_rows(
         tx,
@@ -93,13 +101,18 @@ def know_types(tx: Transaction, types: Mapping[str, tuple[bool, bool]]) -> None:
 @remembered(day_plans)
 def plans_of(tx: Transaction, pool: str, day: date) -> dict[str, StoredPlan]:
     """Return the newest plan of each of the pool's chips for a day."""
-    query = (
+    found = tx.connection.execute(_plans_of(), {"in_pool": pool, "on_day": day})
+    return {row.chip_id: StoredPlan(row.revision, Phase(row.phase)) for row in found}
+
+
+@cache
+def _plans_of() -> sa.Select[Any]:
+    return (
         sa.select(day_plans.c.chip_id, day_plans.c.revision, day_plans.c.phase)
         .join(chips, chips.c.id == day_plans.c.chip_id)
-        .where(chips.c.pool == pool, day_plans.c.day == day)
+        .where(chips.c.pool == sa.bindparam("in_pool"), day_plans.c.day == sa.bindparam("on_day"))
         .order_by(day_plans.c.revision)
     )
-    return {row.chip_id: StoredPlan(row.revision, Phase(row.phase)) for row in tx.connection.execute(query)}
 
 
 def insert_plans(
@@ -148,35 +161,53 @@ def expire(
     tx: Transaction, pool: str, *, tick: datetime, day: date, late_after: timedelta, cycle_id: str
 ) -> int:
     """Expire what is too late: an hour past its due time, or of a day that is over. Returns how many."""
-    late = sa.and_(activities.c.due_at < tick - late_after, activities.c.day == day)
-    over = activities.c.day < day
-    result = tx.connection.execute(
+    asked = {
+        "in_pool": pool,
+        "due_before": tick - late_after,
+        "today": day,
+        "now": tick,
+        "in_cycle": cycle_id,
+    }
+    return int(tx.connection.execute(_expire(), asked).rowcount)
+
+
+@cache
+def _expire() -> sa.Update:
+    late = sa.and_(
+        activities.c.due_at < sa.bindparam("due_before"), activities.c.day == sa.bindparam("today")
+    )
+    over = activities.c.day < sa.bindparam("today")
+    return (
         sa.update(activities)
-        .where(activities.c.pool == pool, activities.c.state == ActivityState.PLANNED, sa.or_(late, over))
+        .where(activities.c.pool == sa.bindparam("in_pool"), _is_planned, sa.or_(late, over))
         .values(
             state=ActivityState.EXPIRED,
             reason=sa.case((over, "day_over"), else_="late"),
-            final_at=tick,
-            cycle_id=cycle_id,
+            final_at=sa.bindparam("now"),
+            cycle_id=sa.bindparam("in_cycle"),
         )
     )
-    return int(result.rowcount)
 
 
 def due(tx: Transaction, pool: str, *, tick: datetime, day: date) -> list[Activity]:
     """Return what is planned and due, earliest first, locked; what another process has locked is left to it."""
-    query = (
+    found = tx.connection.execute(_due(), {"in_pool": pool, "now": tick, "today": day})
+    return [_activity(row) for row in found.mappings()]
+
+
+@cache
+def _due() -> sa.Select[Any]:
+    return (
         sa.select(*_columns)
         .where(
-            activities.c.pool == pool,
-            activities.c.state == ActivityState.PLANNED,
-            activities.c.due_at <= tick,
-            activities.c.day == day,
+            activities.c.pool == sa.bindparam("in_pool"),
+            _is_planned,
+            activities.c.due_at <= sa.bindparam("now"),
+            activities.c.day == sa.bindparam("today"),
         )
         .order_by(activities.c.due_at, activities.c.id)
         .with_for_update(skip_locked=True)
     )
-    return [_activity(row) for row in tx.connection.execute(query).mappings()]
 
 
 def claim(tx: Transaction, ids: Sequence[str], cycle_id: str) -> None:
@@ -185,33 +216,43 @@ def claim(tx: Transaction, ids: Sequence[str], cycle_id: str) -> None:
         tx,
         activities,
         [{"id": i, "state": ActivityState.CLAIMED, "cycle_id": cycle_id} for i in ids],
-        where=activities.c.state == ActivityState.PLANNED,
+        where=_is_planned,
     )
 
 
 @remembered(activities)
 def claimed_by(tx: Transaction, cycle_id: str) -> list[Activity]:
     """Return what a cycle holds, earliest due first."""
-    query = (
+    found = tx.connection.execute(_claimed_by(), {"in_cycle": cycle_id})
+    return [_activity(row) for row in found.mappings()]
+
+
+@cache
+def _claimed_by() -> sa.Select[Any]:
+    return (
         sa.select(*_columns)
-        .where(activities.c.cycle_id == cycle_id, activities.c.state == ActivityState.CLAIMED)
+        .where(activities.c.cycle_id == sa.bindparam("in_cycle"), _is_claimed)
         .order_by(activities.c.due_at, activities.c.id)
     )
-    return [_activity(row) for row in tx.connection.execute(query).mappings()]
 
 
 def claimed_elsewhere(tx: Transaction, pool: str, cycle_id: str) -> list[Activity]:
     """Return what other cycles of the pool still hold: their processes are gone."""
-    query = (
+    found = tx.connection.execute(_claimed_elsewhere(), {"in_pool": pool, "but_not_of": cycle_id})
+    return [_activity(row) for row in found.mappings()]
+
+
+@cache
+def _claimed_elsewhere() -> sa.Select[Any]:
+    return (
         sa.select(*_columns)
         .where(
-            activities.c.pool == pool,
-            activities.c.state == ActivityState.CLAIMED,
-            activities.c.cycle_id != cycle_id,
+            activities.c.pool == sa.bindparam("in_pool"),
+            _is_claimed,
+            activities.c.cycle_id != sa.bindparam("but_not_of"),
         )
         .order_by(activities.c.id)
     )
-    return [_activity(row) for row in tx.connection.execute(query).mappings()]
 
 
 def attach_conversations(tx: Transaction, pairs: Mapping[str, str]) -> None:
@@ -225,7 +266,7 @@ def release(tx: Transaction, ids: Sequence[str]) -> None:
         tx,
         activities,
         [{"id": i, "state": ActivityState.PLANNED, "cycle_id": None, "conversation_id": None} for i in ids],
-        where=activities.c.state == ActivityState.CLAIMED,
+        where=_is_claimed,
     )
 
 
@@ -272,7 +313,7 @@ def defer(
             }
             for activity_id, d in counts.items()
         ],
-        where=activities.c.state == ActivityState.CLAIMED,
+        where=_is_claimed,
     )
     if counts:
         tx.connection.execute(

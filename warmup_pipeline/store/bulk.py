@@ -11,6 +11,7 @@ work itself: it gets one short statement, prepared once, with many sets of param
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -44,7 +45,7 @@ def insert_new_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> No
     """Insert rows; one whose primary key or unique key exists already is left as it is."""
     for chunk in _chunks(rows):
         if _is_sqlite(tx):
-            tx.connection.execute(_sqlite_insert(table).on_conflict_do_nothing(), chunk)
+            tx.connection.execute(_sqlite_insert_new(table), chunk)
         else:
             statement = postgresql.insert(table).values([dict(row) for row in chunk])
             tx.connection.execute(statement.on_conflict_do_nothing())
@@ -53,6 +54,11 @@ def insert_new_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> No
 @lru_cache(maxsize=128)
 def _sqlite_insert(table: sa.Table) -> sqlite.Insert:
     return sqlite.insert(table)
+
+
+@lru_cache(maxsize=128)
+def _sqlite_insert_new(table: sa.Table) -> sqlite.Insert:
+    return sqlite.insert(table).on_conflict_do_nothing()
 
 
 @lru_cache(maxsize=128)
@@ -75,13 +81,27 @@ def upsert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
         tx.connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Condition:
+    """A condition that is the same as another only if it is the same object: ``==`` would make SQL."""
+
+    of: sa.ColumnElement[bool] | None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Condition) and self.of is other.of
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+
 @lru_cache(maxsize=256)
-def _sqlite_update(table: sa.Table, names: tuple[str, ...], key: str) -> sa.Update:
-    return (
+def _sqlite_update(table: sa.Table, names: tuple[str, ...], key: str, where: _Condition) -> sa.Update:
+    statement = (
         sa.update(table)
         .where(table.c[key] == sa.bindparam(f"new_{key}", type_=table.c[key].type))
         .values({n: sa.bindparam(f"new_{n}", type_=table.c[n].type) for n in names if n != key})
     )
+    return statement if where.of is None else statement.where(where.of)
 
 
 def update_rows(
@@ -105,8 +125,7 @@ def update_rows(
     for chunk in _chunks(rows):
         names = list(chunk[0])
         if _is_sqlite(tx):
-            prepared = _sqlite_update(table, tuple(names), key)
-            prepared = prepared if where is None else prepared.where(where)
+            prepared = _sqlite_update(table, tuple(names), key, _Condition(where))
             done = tx.connection.execute(prepared, [{f"new_{n}": row[n] for n in names} for row in chunk])
             changed += int(done.rowcount)
             continue

@@ -151,7 +151,13 @@ def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 @remembered(opening_balances, chips)
 def balances(tx: Transaction, pool: str) -> dict[str, OpeningBalance]:
     """Return the opening balance of each chip that has one."""
-    query = (
+    found = tx.connection.execute(_balances(), {"in_pool": pool})
+    return {row[0]: OpeningBalance(*row[1:]) for row in found}
+
+
+@cache
+def _balances() -> sa.Select[Any]:
+    return (
         sa.select(
             opening_balances.c.chip_id,
             opening_balances.c.sent,
@@ -163,23 +169,29 @@ def balances(tx: Transaction, pool: str) -> dict[str, OpeningBalance]:
             opening_balances.c.last_error_at,
         )
         .join(chips, chips.c.id == opening_balances.c.chip_id)
-        .where(chips.c.pool == pool)
+        .where(chips.c.pool == sa.bindparam("in_pool"))
     )
-    return {row[0]: OpeningBalance(*row[1:]) for row in tx.connection.execute(query)}
 
 
 @remembered(circuits, chips)
 def breakers(tx: Transaction, pool: str) -> dict[str, Circuit]:
     """Return the breaker of each chip that is not simply closed."""
-    query = (
-        sa.select(circuits.c.chip_id, circuits.c.state, circuits.c.consecutive_failures, circuits.c.opened_at)
-        .join(chips, chips.c.id == circuits.c.chip_id)
-        .where(chips.c.pool == pool)
-    )
     return {
         row.chip_id: Circuit(CircuitState(row.state), row.consecutive_failures, row.opened_at)
-        for row in tx.connection.execute(query)
+        for row in tx.connection.execute(_breakers(), {"in_pool": pool})
     }
+
+
+@cache
+def _breakers() -> sa.Select[Any]:
+    return (
+        sa.select(circuits.c.chip_id, circuits.c.state, circuits.c.consecutive_failures, circuits.c.opened_at)
+        .join(chips, chips.c.id == circuits.c.chip_id)
+        .where(chips.c.pool == sa.bindparam("in_pool"))
+    )
+
+
+_is_open = circuits.c.state == CircuitState.OPEN
 
 
 class ProbeUnderWay(TakenByAnother):
@@ -197,7 +209,7 @@ def begin_probes(tx: Transaction, probing: Mapping[str, Circuit]) -> None:
         circuits,
         [{"chip_id": chip_id, "state": circuit.state} for chip_id, circuit in sorted(probing.items())],
         key="chip_id",
-        where=circuits.c.state == CircuitState.OPEN,
+        where=_is_open,
     )
     if begun != len(probing):
         raise ProbeUnderWay(
@@ -225,12 +237,15 @@ def set_breakers(tx: Transaction, changed: Mapping[str, Circuit]) -> None:
 
 def rest_half_open_breakers(tx: Transaction, pool: str) -> None:
     """Put breakers whose probe never reported back to open: another probe may go."""
-    tx.connection.execute(
+    tx.connection.execute(_rest_half_open(), {"in_pool": pool})
+
+
+@cache
+def _rest_half_open() -> sa.Update:
+    in_pool = sa.select(chips.c.id).where(chips.c.pool == sa.bindparam("in_pool"))
+    return (
         sa.update(circuits)
-        .where(
-            circuits.c.state == CircuitState.HALF_OPEN,
-            circuits.c.chip_id.in_(sa.select(chips.c.id).where(chips.c.pool == pool)),
-        )
+        .where(circuits.c.state == CircuitState.HALF_OPEN, circuits.c.chip_id.in_(in_pool))
         .values(state=CircuitState.OPEN)
     )
 

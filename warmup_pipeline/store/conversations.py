@@ -164,79 +164,110 @@ def close_older_than(
     tx: Transaction, pool: str, *, created_before: datetime, at: datetime, reason: str
 ) -> int:
     """Close every conversation created before an instant; returns how many."""
-    result = tx.connection.execute(
+    asked = {"in_pool": pool, "created_before": created_before, "now": at, "because": reason}
+    return int(tx.connection.execute(_close_older_than(), asked).rowcount)
+
+
+@cache
+def _close_older_than() -> sa.Update:
+    return (
         sa.update(conversations)
-        .where(conversations.c.pool == pool, _unclosed, conversations.c.created_at <= created_before)
+        .where(
+            conversations.c.pool == sa.bindparam("in_pool"),
+            _unclosed,
+            conversations.c.created_at <= sa.bindparam("created_before"),
+        )
         .values(
             state=ConversationState.CLOSED,
-            reason=reason,
-            closed_at=at,
+            reason=sa.bindparam("because"),
+            closed_at=sa.bindparam("now"),
             next_due_at=None,
             claimed_cycle_id=None,
         )
     )
-    return int(result.rowcount)
 
 
 def release(tx: Transaction, pool: str, *, but_not_of: str) -> int:
     """Give back due turns held by cycles other than one: their processes are gone. Returns how many."""
-    result = tx.connection.execute(
+    asked = {"in_pool": pool, "but_not_of": but_not_of}
+    return int(tx.connection.execute(_release(), asked).rowcount)
+
+
+@cache
+def _release() -> sa.Update:
+    return (
         sa.update(conversations)
         .where(
-            conversations.c.pool == pool,
+            conversations.c.pool == sa.bindparam("in_pool"),
             conversations.c.claimed_cycle_id.is_not(None),
-            conversations.c.claimed_cycle_id != but_not_of,
+            conversations.c.claimed_cycle_id != sa.bindparam("but_not_of"),
         )
         .values(claimed_cycle_id=None)
     )
-    return int(result.rowcount)
 
 
 def unsent(tx: Transaction, pool: str, *, but_not_of: str) -> list[str]:
     """Return conversations still opening, by other cycles, for which no message was ever written."""
-    query = (
+    asked = {"in_pool": pool, "but_not_of": but_not_of}
+    return list(tx.connection.execute(_unsent(), asked).scalars())
+
+
+@cache
+def _unsent() -> sa.Select[Any]:
+    return (
         sa.select(conversations.c.id)
         .outerjoin(messages, messages.c.conversation_id == conversations.c.id)
         .where(
-            conversations.c.pool == pool,
+            conversations.c.pool == sa.bindparam("in_pool"),
             conversations.c.state == ConversationState.OPENING,
             messages.c.id.is_(None),
             sa.or_(
-                conversations.c.claimed_cycle_id.is_(None), conversations.c.claimed_cycle_id != but_not_of
+                conversations.c.claimed_cycle_id.is_(None),
+                conversations.c.claimed_cycle_id != sa.bindparam("but_not_of"),
             ),
         )
         .order_by(conversations.c.id)
     )
-    return list(tx.connection.execute(query).scalars())
 
 
 def last_openings(tx: Transaction, pool: str, *, since: datetime) -> dict[str, datetime]:
     """Return when each pair last opened a conversation (by acceptance) after ``since``: pair key -> at."""
-    query = (
+    found = tx.connection.execute(_last_openings(), {"in_pool": pool, "since": since})
+    return {row[0]: row[1] for row in found}
+
+
+@cache
+def _last_openings() -> sa.Select[Any]:
+    return (
         sa.select(conversations.c.pair_key, sa.func.max(conversations.c.opened_at))
-        .where(conversations.c.pool == pool, conversations.c.opened_at > since)
+        .where(
+            conversations.c.pool == sa.bindparam("in_pool"), conversations.c.opened_at > sa.bindparam("since")
+        )
         .group_by(conversations.c.pair_key)
     )
-    return {row[0]: row[1] for row in tx.connection.execute(query)}
 
 
 @remembered(conversations)
 def partners_on(tx: Transaction, pool: str, day: date) -> dict[str, set[str]]:
     """Return the distinct partners of each chip on a local day, counted from acceptance."""
-    query = (
+    partners: dict[str, set[str]] = {}
+    for opener, responder in tx.connection.execute(_pairs_on(), {"in_pool": pool, "on_day": day}):
+        partners.setdefault(opener, set()).add(responder)
+        partners.setdefault(responder, set()).add(opener)
+    return partners
+
+
+@cache
+def _pairs_on() -> sa.Select[Any]:
+    return (
         sa.select(conversations.c.opener_chip_id, conversations.c.responder_chip_id)
         .where(
-            conversations.c.pool == pool,
-            conversations.c.opened_day == day,
+            conversations.c.pool == sa.bindparam("in_pool"),
+            conversations.c.opened_day == sa.bindparam("on_day"),
             conversations.c.opened_at.is_not(None),
         )
         .distinct()
     )
-    partners: dict[str, set[str]] = {}
-    for opener, responder in tx.connection.execute(query):
-        partners.setdefault(opener, set()).add(responder)
-        partners.setdefault(responder, set()).add(opener)
-    return partners
 
 
 def dialogues_used(tx: Transaction, pair_keys: Collection[str], *, since: datetime) -> dict[str, set[str]]:
@@ -260,14 +291,22 @@ def often_unanswered(tx: Transaction, pool: str, *, since: datetime) -> list[Pas
     A run of three unanswered turns always holds two conversations of which only the opening was
     ever accepted, so no other pair need be looked at.
     """
-    opened = sa.and_(conversations.c.pool == pool, conversations.c.opened_at > since)
+    found = tx.connection.execute(_often_unanswered(), {"in_pool": pool, "since": since})
+    return [PastConversation(*row) for row in found]
+
+
+@cache
+def _often_unanswered() -> sa.Select[Any]:
+    opened = sa.and_(
+        conversations.c.pool == sa.bindparam("in_pool"), conversations.c.opened_at > sa.bindparam("since")
+    )
     suspects = (
         sa.select(conversations.c.pair_key)
         .where(opened, conversations.c.turns_accepted == 1)
         .group_by(conversations.c.pair_key)
         .having(sa.func.count() >= 2)
     )
-    query = (
+    return (
         sa.select(
             conversations.c.pair_key,
             conversations.c.opener_chip_id,
@@ -277,4 +316,3 @@ def often_unanswered(tx: Transaction, pool: str, *, since: datetime) -> list[Pas
         .where(opened, conversations.c.turns_accepted > 0, conversations.c.pair_key.in_(suspects))
         .order_by(conversations.c.last_accepted_at)
     )
-    return [PastConversation(*row) for row in tx.connection.execute(query)]

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import HealthStatus
-from warmup_pipeline.store.bulk import insert_rows
+from warmup_pipeline.store.bulk import insert_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import cycles
@@ -48,8 +48,14 @@ def _cycle(row: sa.RowMapping) -> Cycle:
     return Cycle(**dict(row))
 
 
-def _first(tx: Transaction, query: sa.Select[Any]) -> Cycle | None:
-    row = tx.connection.execute(query).mappings().first()
+@cache
+def _found_by(*names: str) -> sa.Select[Any]:
+    return sa.select(*_columns).where(*(cycles.c[name] == sa.bindparam(f"its_{name}") for name in names))
+
+
+def _first(tx: Transaction, **named: Any) -> Cycle | None:
+    asked = {f"its_{name}": value for name, value in named.items()}
+    row = tx.connection.execute(_found_by(*named), asked).mappings().first()
     return None if row is None else _cycle(row)
 
 
@@ -60,31 +66,37 @@ def insert(tx: Transaction, cycle: Cycle) -> None:
 
 def of_run(tx: Transaction, root_run_id: str) -> Cycle | None:
     """Return the cycle a Dagster run (or its re-execution) belongs to."""
-    return _first(tx, sa.select(*_columns).where(cycles.c.root_run_id == root_run_id))
+    return _first(tx, root_run_id=root_run_id)
 
 
 def get(tx: Transaction, cycle_id: str) -> Cycle | None:
     """Return a cycle by its id."""
-    return _first(tx, sa.select(*_columns).where(cycles.c.id == cycle_id))
+    return _first(tx, id=cycle_id)
 
 
 def at_tick(tx: Transaction, pool: str, tick: datetime) -> Cycle | None:
     """Return the pool's cycle of that tick."""
-    return _first(tx, sa.select(*_columns).where(cycles.c.pool == pool, cycles.c.tick == tick))
+    return _first(tx, pool=pool, tick=tick)
 
 
 def running(tx: Transaction, pool: str) -> list[Cycle]:
     """Return the pool's cycles that have not ended, oldest first."""
-    query = (
-        sa.select(*_columns).where(cycles.c.pool == pool, cycles.c.state == "running").order_by(cycles.c.tick)
-    )
-    return [_cycle(row) for row in tx.connection.execute(query).mappings()]
+    query = _found_by("pool", "state")
+    asked = {"its_pool": pool, "its_state": "running"}
+    found = [_cycle(row) for row in tx.connection.execute(query, asked).mappings()]
+    return sorted(found, key=lambda cycle: cycle.tick)
 
 
 def latest(tx: Transaction, pool: str, *, limit: int = 1) -> list[Cycle]:
     """Return the pool's newest cycles by tick, newest first."""
-    query = sa.select(*_columns).where(cycles.c.pool == pool).order_by(cycles.c.tick.desc()).limit(limit)
-    return [_cycle(row) for row in tx.connection.execute(query).mappings()]
+    found = tx.connection.execute(_latest(), {"its_pool": pool, "at_most": limit})
+    return [_cycle(row) for row in found.mappings()]
+
+
+@cache
+def _latest() -> sa.Select[Any]:
+    at_most = sa.bindparam("at_most", type_=sa.Integer)
+    return _found_by("pool").order_by(cycles.c.tick.desc()).limit(at_most)
 
 
 @remembered(cycles)
@@ -124,11 +136,14 @@ def end(
     counts: Mapping[str, Any],
 ) -> None:
     """End a cycle as ``finished`` or ``failed``."""
-    tx.connection.execute(
-        sa.update(cycles)
-        .where(cycles.c.id == cycle_id)
-        .values(state=state, ended_at=ended_at, duration_s=duration_s, counts=dict(counts))
-    )
+    row = {
+        "id": cycle_id,
+        "state": state,
+        "ended_at": ended_at,
+        "duration_s": duration_s,
+        "counts": dict(counts),
+    }
+    update_rows(tx, cycles, [row])
 
 
 def reopen(tx: Transaction, cycle_id: str, *, lease_until: datetime) -> None:
@@ -150,10 +165,9 @@ def abandon(tx: Transaction, cycle_ids: Sequence[str], *, ended_at: datetime) ->
 
 def add_counts(tx: Transaction, cycle: Cycle, counts: Mapping[str, Any]) -> None:
     """Merge counts of a step into the cycle's row."""
-    stored = tx.connection.execute(sa.select(cycles.c.counts).where(cycles.c.id == cycle.id)).scalar_one()
-    tx.connection.execute(
-        sa.update(cycles).where(cycles.c.id == cycle.id).values(counts={**stored, **counts})
-    )
+    stored = get(tx, cycle.id)
+    if stored is not None:
+        update_rows(tx, cycles, [{"id": cycle.id, "counts": {**stored.counts, **counts}}])
 
 
 _SEVERITY = {

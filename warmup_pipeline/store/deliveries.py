@@ -260,13 +260,17 @@ def partner_activities(tx: Transaction, conversation_ids: Collection[str]) -> di
     return found
 
 
+@cache
+def _in_one_of(states: frozenset[MessageState]) -> sa.ColumnElement[bool]:
+    # Not IN: its list is spelled out at execution, which a statement with many sets of parameters forbids.
+    return sa.or_(sa.false(), *(messages.c.state == state for state in sorted(states)))
+
+
 def change_messages(
     tx: Transaction, rows: Sequence[Mapping[str, Any]], *, of: Collection[MessageState]
 ) -> None:
     """Set columns of messages that are in one of some states: rows of id and the same further columns."""
-    # Not IN: its list is spelled out at execution, which a statement with many sets of parameters forbids.
-    in_one_of = sa.or_(sa.false(), *(messages.c.state == state for state in sorted(of)))
-    update_rows(tx, messages, rows, where=in_one_of)
+    update_rows(tx, messages, rows, where=_in_one_of(frozenset(of)))
 
 
 def change_conversations(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -274,9 +278,14 @@ def change_conversations(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> 
     update_rows(tx, conversations, rows)
 
 
+@cache
+def _activity_is(state: ActivityState) -> sa.ColumnElement[bool]:
+    return activities.c.state == state
+
+
 def change_activities(tx: Transaction, rows: Sequence[Mapping[str, Any]], *, of: ActivityState) -> None:
     """Set columns of activities that are in a state: rows of id and the same further columns.
 
     The one place where a final state changes: the truth about a message came after its activity's end.
     """
-    update_rows(tx, activities, rows, where=activities.c.state == of)
+    update_rows(tx, activities, rows, where=_activity_is(of))

@@ -96,10 +96,14 @@ def store_warming_days(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> No
 @remembered(warming_day)
 def warming_days(tx: Transaction, pool: str | None = None) -> dict[str, int | None]:
     """Return each chip's stored warming day."""
+    found = tx.connection.execute(_warming_days(everywhere=pool is None), {"in_pool": pool} if pool else {})
+    return {row[0]: row[1] for row in found}
+
+
+@cache
+def _warming_days(*, everywhere: bool) -> sa.Select[Any]:
     query = sa.select(warming_day.c.chip_id, warming_day.c.warming_day)
-    if pool is not None:
-        query = query.where(warming_day.c.pool == pool)
-    return {row[0]: row[1] for row in tx.connection.execute(query)}
+    return query if everywhere else query.where(warming_day.c.pool == sa.bindparam("in_pool"))
 
 
 def store_eligibility(tx: Transaction, pool: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -115,8 +119,14 @@ def add_transitions(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def transitions_of_cycle(tx: Transaction, cycle_id: str) -> set[str]:
     """Return the chips that changed phase in a cycle."""
-    query = sa.select(phase_transitions.c.chip_id).where(phase_transitions.c.cycle_id == cycle_id)
-    return set(tx.connection.execute(query).scalars())
+    return set(tx.connection.execute(_moved_in(), {"in_cycle": cycle_id}).scalars())
+
+
+@cache
+def _moved_in() -> sa.Select[Any]:
+    return sa.select(phase_transitions.c.chip_id).where(
+        phase_transitions.c.cycle_id == sa.bindparam("in_cycle")
+    )
 
 
 def recent_confirmations(
@@ -131,6 +141,15 @@ def recent_confirmations(
         since_day: how far back to look, as a local day.
         last: how many of each chip's newest messages are looked at.
     """
+    rows = tx.connection.execute(
+        _recent_confirmations(),
+        {"in_pool": pool, "since_day": since_day, "sent_before": sent_before, "last": last},
+    )
+    return {row[0]: (int(row[1]), int(row[2])) for row in rows}
+
+
+@cache
+def _recent_confirmations() -> sa.Select[Any]:
     accepted = messages.c.state.in_(
         [MessageState.ACCEPTED, MessageState.AT_WHATSAPP, MessageState.DELIVERED, MessageState.READ]
     )
@@ -142,17 +161,16 @@ def recent_confirmations(
     ranked = (
         sa.select(messages.c.sender_chip_id, messages.c.confirmed_at, rank)
         .where(
-            messages.c.pool == pool,
-            messages.c.sent_day >= since_day,
-            messages.c.sent_at < sent_before,
+            messages.c.pool == sa.bindparam("in_pool"),
+            messages.c.sent_day >= sa.bindparam("since_day"),
+            messages.c.sent_at < sa.bindparam("sent_before"),
             messages.c.confirmable.is_(sa.true()),
             accepted,
         )
         .subquery()
     )
-    query = (
+    return (
         sa.select(ranked.c.sender_chip_id, sa.func.count(ranked.c.confirmed_at), sa.func.count())
-        .where(ranked.c.rank <= last)
+        .where(ranked.c.rank <= sa.bindparam("last"))
         .group_by(ranked.c.sender_chip_id)
     )
-    return {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(query)}

@@ -202,7 +202,7 @@ class Store:
             self.engine.connect().execution_options(**{_WRITES: True}) as connection,
             connection.begin(),
         ):
-            yield Transaction(connection)
+            yield Transaction(connection, self.memory)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -212,7 +212,7 @@ class Store:
             StoreError: the database is in trouble.
         """
         with self.troubles(), self.engine.connect() as connection, connection.begin():
-            yield Transaction(connection)
+            yield Transaction(connection, self.memory)
 
     @contextmanager
     def troubles(self) -> Iterator[None]:

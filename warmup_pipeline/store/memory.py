@@ -39,23 +39,42 @@ class Memory:
     def __init__(self, engine: Engine) -> None:
         self._written: Counter[str] = Counter()
         self._known: dict[Any, tuple[tuple[int, ...], Any]] = {}
-        event.listen(engine, "before_cursor_execute", self._note)
+        self._open = 0
+        self._overlap = False
+        event.listen(engine, "begin", self._begin)
+        event.listen(engine, "commit", self._end)
+        event.listen(engine, "rollback", self._end)
+        event.listen(engine, "after_cursor_execute", self._note)
         event.listen(engine, "rollback", self._forget)
         event.listen(engine, "rollback_savepoint", self._forget)
 
-    def _note(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def _note(self, _connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         written = _WRITES.match(statement)
         if written is not None:
-            self._written[written[1]] += 1
+            # A statement that found no row has changed nothing; where the driver cannot tell, it has.
+            self._written[written[1]] += cursor.rowcount != 0
         elif not statement.lstrip().upper().startswith(("SELECT", "BEGIN", "PRAGMA")):
             # Something else: whatever it does, nothing known is relied on any more.
             self._forget()
+
+    def _begin(self, _connection: Any) -> None:
+        self._open += 1
+        # What two transactions at once see of each other depends on when each began: nothing is
+        # remembered or recalled until both are over.
+        self._overlap = self._overlap or self._open > 1
+
+    def _end(self, _connection: Any) -> None:
+        self._open -= 1
+        if not self._open:
+            self._overlap = False
 
     def _forget(self, *_: Any) -> None:
         self._known.clear()
 
     def recall(self, question: Any, tables: tuple[str, ...], ask: Callable[[], Found]) -> Found:
         """Return what is known, or ask and remember."""
+        if self._overlap:
+            return ask()
         state = tuple(self._written[name] for name in tables)
         known = self._known.get(question)
         if known is None or known[0] != state:

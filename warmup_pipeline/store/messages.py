@@ -35,6 +35,7 @@ UNCONFIRMED_COUNTS_FOR: Final = timedelta(minutes=60)
 _accepted = messages.c.state.in_(sorted(ACCEPTED_STATES))
 _in_limits = messages.c.state.in_(sorted(LIMIT_STATES))
 _failed = messages.c.state == MessageState.FAILED
+_is_sending = messages.c.state == MessageState.SENDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def record(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> int:
 
     Returns how many there were: fewer than asked where a later cycle has taken them over.
     """
-    return update_rows(tx, messages, rows, where=messages.c.state == MessageState.SENDING)
+    return update_rows(tx, messages, rows, where=_is_sending)
 
 
 def states(tx: Transaction, ids: Sequence[str]) -> dict[str, MessageState]:
@@ -111,16 +112,21 @@ def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def interrupted(tx: Transaction, pool: str, *, but_not_of: str) -> list[tuple[str, str]]:
     """Return messages left ``sending`` by other cycles, as (id, conversation id): they may have gone."""
-    query = (
+    found = tx.connection.execute(_interrupted(), {"in_pool": pool, "but_not_of": but_not_of})
+    return [(row[0], row[1]) for row in found]
+
+
+@cache
+def _interrupted() -> sa.Select[Any]:
+    return (
         sa.select(messages.c.id, messages.c.conversation_id)
         .where(
-            messages.c.pool == pool,
-            messages.c.state == MessageState.SENDING,
-            messages.c.cycle_id != but_not_of,
+            messages.c.pool == sa.bindparam("in_pool"),
+            _is_sending,
+            messages.c.cycle_id != sa.bindparam("but_not_of"),
         )
         .order_by(messages.c.id)
     )
-    return [(row[0], row[1]) for row in tx.connection.execute(query)]
 
 
 def states_of_openings(tx: Transaction, pool: str, activity_ids: Sequence[str]) -> dict[str, MessageState]:
@@ -175,7 +181,21 @@ def _use_of_limits() -> sa.Select[Any]:
 @remembered(messages)
 def traffic_today(tx: Transaction, pool: str, day: date) -> dict[str, tuple[int, int]]:
     """Return what each chip sent and received on a local day: chip id -> (sent, received)."""
-    here = sa.and_(messages.c.pool == pool, messages.c.sent_day == day, _accepted)
+    asked = {"in_pool": pool, "today": day}
+    sent, received = _traffic()
+    traffic: dict[str, tuple[int, int]] = {
+        row[0]: (int(row[1]), 0) for row in tx.connection.execute(sent, asked)
+    }
+    for chip_id, count in tx.connection.execute(received, asked):
+        traffic[chip_id] = (traffic.get(chip_id, (0, 0))[0], int(count))
+    return traffic
+
+
+@cache
+def _traffic() -> tuple[sa.Select[Any], sa.Select[Any]]:
+    here = sa.and_(
+        messages.c.pool == sa.bindparam("in_pool"), messages.c.sent_day == sa.bindparam("today"), _accepted
+    )
     sent = (
         sa.select(messages.c.sender_chip_id, sa.func.count()).where(here).group_by(messages.c.sender_chip_id)
     )
@@ -184,10 +204,7 @@ def traffic_today(tx: Transaction, pool: str, day: date) -> dict[str, tuple[int,
         .where(here)
         .group_by(messages.c.recipient_chip_id)
     )
-    traffic: dict[str, tuple[int, int]] = {row[0]: (int(row[1]), 0) for row in tx.connection.execute(sent)}
-    for chip_id, count in tx.connection.execute(received):
-        traffic[chip_id] = (traffic.get(chip_id, (0, 0))[0], int(count))
-    return traffic
+    return sent, received
 
 
 def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int) -> dict[str, list[Unread]]:

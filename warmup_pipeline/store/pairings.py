@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,16 +34,26 @@ def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def chips_paired_in(tx: Transaction, cycle_id: str) -> set[str]:
     """Return the chips that have a partner in a cycle already."""
-    query = sa.select(pairings.c.opener_chip_id, pairings.c.responder_chip_id).where(
-        pairings.c.cycle_id == cycle_id
+    found = tx.connection.execute(_chips_paired(), {"in_cycle": cycle_id})
+    return {chip_id for row in found for chip_id in row}
+
+
+@cache
+def _chips_paired() -> sa.Select[Any]:
+    return sa.select(pairings.c.opener_chip_id, pairings.c.responder_chip_id).where(
+        pairings.c.cycle_id == sa.bindparam("in_cycle")
     )
-    return {chip_id for row in tx.connection.execute(query) for chip_id in row}
 
 
 @remembered(pairings)
 def of_cycle(tx: Transaction, cycle_id: str) -> dict[str, StoredPairing]:
     """Return a cycle's pairs by conversation id."""
-    query = sa.select(
+    found = tx.connection.execute(_of_cycle(), {"in_cycle": cycle_id})
+    return {row[0]: StoredPairing(*row) for row in found}
+
+
+@cache
+def _of_cycle() -> sa.Select[Any]:
+    return sa.select(
         pairings.c.conversation_id, pairings.c.activity_id, pairings.c.partner_activity_id
-    ).where(pairings.c.cycle_id == cycle_id)
-    return {row[0]: StoredPairing(*row) for row in tx.connection.execute(query)}
+    ).where(pairings.c.cycle_id == sa.bindparam("in_cycle"))

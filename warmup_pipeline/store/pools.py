@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -57,10 +58,15 @@ def get(tx: Transaction, name: str) -> Pool:
     Raises:
         PoolNotFound: there is none of that name.
     """
-    row = tx.connection.execute(sa.select(*_columns).where(pools.c.name == name)).first()
+    row = tx.connection.execute(_named(), {"its_name": name}).first()
     if row is None:
         raise PoolNotFound(f"there is no pool {name!r}")
     return _pool(row)
+
+
+@cache
+def _named() -> sa.Select[Any]:
+    return sa.select(*_columns).where(pools.c.name == sa.bindparam("its_name"))
 
 
 def every(tx: Transaction) -> list[Pool]:

@@ -609,6 +609,30 @@ phase_transitions = Table(
     comment="Every phase change with the metrics that justified it.",
 )
 
+phase_forecast = Table(
+    "phase_forecast",
+    metadata,
+    Column("day", Date, nullable=False, comment="The local day it was made on, in its first cycle."),
+    _chip("chip_id"),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    Column("computed_at", UtcDateTime, nullable=False),
+    Column("phase", String(32), nullable=False, comment="The phase the chip was in."),
+    Column("next_phase", String(32), nullable=False, comment="The phase it waited for."),
+    Column(
+        "earliest_date", Date, comment="Earliest local day it can enter it; empty where none can be named."
+    ),
+    Column(
+        "limited_by",
+        String(32),
+        comment="The criterion that takes longest, or held, degraded, not_taking_part; empty where nothing does.",
+    ),
+    PrimaryKeyConstraint("day", "chip_id"),
+    one_of("phase", Phase),
+    one_of("next_phase", Phase),
+    Index("ix_phase_forecast_pool_day", "pool", "day"),
+    comment="When each chip was expected to enter its next phase, forecast once a local day.",
+)
+
 chip_days = Table(
     "chip_days",
     metadata,

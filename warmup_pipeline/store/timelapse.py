@@ -12,7 +12,9 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -76,48 +78,15 @@ class Pending:
 
 def pending(tx: Transaction, pool: str, *, at: datetime, day: date) -> Pending:
     """Return what of a pool a clock alone will bring about after ``at``."""
-    week = day - timedelta(days=8)
-    confirmable = sa.and_(
-        messages.c.state.in_([MessageState.ACCEPTED, MessageState.AT_WHATSAPP]),
-        messages.c.confirmable.is_(sa.true()),
-        messages.c.confirmed_at.is_(None),
-    )
-    found = tx.connection.execute(
-        sa.select(
-            sa.select(sa.func.min(activities.c.due_at))
-            .where(activities.c.pool == pool, activities.c.state == ActivityState.PLANNED)
-            .scalar_subquery(),
-            sa.select(sa.func.min(conversations.c.next_due_at))
-            .where(conversations.c.pool == pool, conversations.c.state == ConversationState.OPEN)
-            .scalar_subquery(),
-            sa.select(sa.func.min(conversations.c.created_at))
-            .where(conversations.c.pool == pool, conversations.c.state != ConversationState.CLOSED)
-            .scalar_subquery(),
-            sa.select(sa.func.max(messages.c.sent_at))
-            .where(
-                messages.c.pool == pool,
-                messages.c.state.in_(_UNSETTLED),
-                messages.c.confirmable.is_(sa.true()),
-            )
-            .scalar_subquery(),
-            sa.select(sa.func.count())
-            .select_from(messages)
-            .where(messages.c.pool == pool, confirmable, messages.c.sent_day >= week)
-            .scalar_subquery(),
-            sa.select(sa.func.max(messages.c.sent_at)).where(messages.c.pool == pool).scalar_subquery(),
-            sa.select(sa.func.min(kill_switches.c.expires_at))
-            .where(kill_switches.c.lifted_at.is_(None), kill_switches.c.expires_at > at)
-            .scalar_subquery(),
-        )
-    ).one()
-    errors = tx.connection.execute(
-        sa.select(messages.c.sent_at).where(
-            messages.c.pool == pool,
-            messages.c.state == MessageState.FAILED,
-            messages.c.failure_class.in_(sorted(SENDER_ERRORS)),
-            messages.c.sent_at > at - timedelta(hours=25),
-        )
-    ).scalars()
+    asked = {
+        "in_pool": pool,
+        "now": at,
+        "week": day - timedelta(days=8),
+        "a_day_ago": at - timedelta(hours=25),
+    }
+    query, failures = _pending()
+    found = tx.connection.execute(query, asked).one()
+    errors = tx.connection.execute(failures, asked).scalars()
     return Pending(
         activity_due=found[0],
         reply_due=found[1],
@@ -128,6 +97,50 @@ def pending(tx: Transaction, pool: str, *, at: datetime, day: date) -> Pending:
         last_send=found[5],
         switch_ends=found[6],
     )
+
+
+@cache
+def _pending() -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Return the two queries of :func:`pending`: everything but errors, and errors."""
+    pool: sa.BindParameter[str] = sa.bindparam("in_pool")
+    confirmable = sa.and_(
+        messages.c.state.in_([MessageState.ACCEPTED, MessageState.AT_WHATSAPP]),
+        messages.c.confirmable.is_(sa.true()),
+        messages.c.confirmed_at.is_(None),
+    )
+    everything = sa.select(
+        sa.select(sa.func.min(activities.c.due_at))
+        .where(activities.c.pool == pool, activities.c.state == ActivityState.PLANNED)
+        .scalar_subquery(),
+        sa.select(sa.func.min(conversations.c.next_due_at))
+        .where(conversations.c.pool == pool, conversations.c.state == ConversationState.OPEN)
+        .scalar_subquery(),
+        sa.select(sa.func.min(conversations.c.created_at))
+        .where(conversations.c.pool == pool, conversations.c.state != ConversationState.CLOSED)
+        .scalar_subquery(),
+        sa.select(sa.func.max(messages.c.sent_at))
+        .where(
+            messages.c.pool == pool,
+            messages.c.state.in_(_UNSETTLED),
+            messages.c.confirmable.is_(sa.true()),
+        )
+        .scalar_subquery(),
+        sa.select(sa.func.count())
+        .select_from(messages)
+        .where(messages.c.pool == pool, confirmable, messages.c.sent_day >= sa.bindparam("week"))
+        .scalar_subquery(),
+        sa.select(sa.func.max(messages.c.sent_at)).where(messages.c.pool == pool).scalar_subquery(),
+        sa.select(sa.func.min(kill_switches.c.expires_at))
+        .where(kill_switches.c.lifted_at.is_(None), kill_switches.c.expires_at > sa.bindparam("now"))
+        .scalar_subquery(),
+    )
+    errors = sa.select(messages.c.sent_at).where(
+        messages.c.pool == pool,
+        messages.c.state == MessageState.FAILED,
+        messages.c.failure_class.in_(sorted(SENDER_ERRORS)),
+        messages.c.sent_at > sa.bindparam("a_day_ago"),
+    )
+    return everything, errors
 
 
 def insert_stepped_over(tx: Transaction, rows: Sequence[Cycle]) -> None:

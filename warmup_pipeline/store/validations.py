@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,8 +48,12 @@ def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def count_of_cycle(tx: Transaction, cycle_id: str) -> int:
     """Return how many decisions a cycle has stored."""
-    query = sa.select(sa.func.count()).where(presend_validations.c.cycle_id == cycle_id)
-    return int(tx.connection.execute(query).scalar_one())
+    return int(tx.connection.execute(_count_of_cycle(), {"in_cycle": cycle_id}).scalar_one())
+
+
+@cache
+def _count_of_cycle() -> sa.Select[Any]:
+    return sa.select(sa.func.count()).where(presend_validations.c.cycle_id == sa.bindparam("in_cycle"))
 
 
 _unused = sa.and_(
@@ -60,12 +65,17 @@ _unused = sa.and_(
 
 def spendable(tx: Transaction, cycle_id: str) -> list[Approval]:
     """Return a cycle's approvals that have neither been spent nor lapsed: replies first, then by id."""
-    query = (
+    found = tx.connection.execute(_spendable(), {"in_cycle": cycle_id})
+    return [Approval(**dict(row)) for row in found.mappings()]
+
+
+@cache
+def _spendable() -> sa.Select[Any]:
+    return (
         sa.select(*(presend_validations.c[name] for name in Approval.__dataclass_fields__))
-        .where(presend_validations.c.cycle_id == cycle_id, _unused)
+        .where(presend_validations.c.cycle_id == sa.bindparam("in_cycle"), _unused)
         .order_by(presend_validations.c.subject.desc(), presend_validations.c.id)
     )
-    return [Approval(**dict(row)) for row in tx.connection.execute(query).mappings()]
 
 
 class ApprovalGone(TakenByAnother):
@@ -93,36 +103,59 @@ def lapse(tx: Transaction, ids: Sequence[str]) -> None:
 
 def lapse_unused(tx: Transaction, pool: str, *, but_not_of: str) -> int:
     """Void every unused approval of other cycles of the pool; returns how many."""
-    result = tx.connection.execute(
+    result = tx.connection.execute(_lapse_unused(), {"in_pool": pool, "but_not_of": but_not_of})
+    return int(result.rowcount)
+
+
+@cache
+def _lapse_unused() -> sa.Update:
+    return (
         sa.update(presend_validations)
-        .where(presend_validations.c.pool == pool, presend_validations.c.cycle_id != but_not_of, _unused)
+        .where(
+            presend_validations.c.pool == sa.bindparam("in_pool"),
+            presend_validations.c.cycle_id != sa.bindparam("but_not_of"),
+            _unused,
+        )
         .values(lapsed=True)
     )
-    return int(result.rowcount)
 
 
 @remembered(presend_validations)
 def pending_by_sender(tx: Transaction, pool: str) -> dict[str, int]:
     """Return how many approved sends of each chip are neither spent nor lapsed: slots already taken."""
-    query = (
+    found = tx.connection.execute(_pending_by_sender(), {"in_pool": pool})
+    return {row[0]: int(row[1]) for row in found}
+
+
+@cache
+def _pending_by_sender() -> sa.Select[Any]:
+    return (
         sa.select(presend_validations.c.sender_chip_id, sa.func.count())
-        .where(presend_validations.c.pool == pool, presend_validations.c.subject != ACTION, _unused)
+        .where(
+            presend_validations.c.pool == sa.bindparam("in_pool"),
+            presend_validations.c.subject != ACTION,
+            _unused,
+        )
         .group_by(presend_validations.c.sender_chip_id)
     )
-    return {row[0]: int(row[1]) for row in tx.connection.execute(query)}
 
 
 def counts_of_cycle(tx: Transaction, cycle_id: str) -> list[tuple[str, str | None, str, int]]:
     """Return a cycle's decisions as (decision, reason, subject, how many)."""
-    query = (
+    found = tx.connection.execute(_counts_of_cycle(), {"in_cycle": cycle_id})
+    return [(row[0], row[1], row[2], int(row[3])) for row in found]
+
+
+@cache
+def _counts_of_cycle() -> sa.Select[Any]:
+    return (
         sa.select(
             presend_validations.c.decision,
             presend_validations.c.reason,
             presend_validations.c.subject,
             sa.func.count(),
         )
-        .where(presend_validations.c.cycle_id == cycle_id)
+        .where(presend_validations.c.cycle_id == sa.bindparam("in_cycle"))
         .group_by(presend_validations.c.decision, presend_validations.c.reason, presend_validations.c.subject)
         .order_by(presend_validations.c.decision, presend_validations.c.reason, presend_validations.c.subject)
     )
-    return [(row[0], row[1], row[2], int(row[3])) for row in tx.connection.execute(query)]

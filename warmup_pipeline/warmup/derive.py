@@ -192,6 +192,11 @@ def _warming_days(tx: Transaction, world: World, pool: str, at: datetime) -> dic
     return found
 
 
+def phase_facts(tx: Transaction, pool: str, at: datetime) -> dict[str, PhaseFacts]:
+    """Return what eligibility looks at, as it is stored, of every chip of a pool that was ever scored."""
+    return {chip_id: facts for chip_id, (_, facts) in _facts(tx, pool, at).items()}
+
+
 def _facts(tx: Transaction, pool: str, at: datetime) -> dict[str, tuple[Chip, PhaseFacts]]:
     metrics = derived_store.metrics(tx, pool)
     trust = derived_store.trust(tx, pool)

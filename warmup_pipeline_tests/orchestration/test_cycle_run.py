@@ -33,6 +33,7 @@ ASSETS = {
     "warming_day",
     "phase_eligibility",
     "phase_transitions",
+    "phase_forecast",
     "daily_summary",
 }
 

@@ -29,6 +29,7 @@ CHECKS = {
     "warming_day": {"warming_day_is_current"},
     "phase_eligibility": {"phase_progress"},
     "phase_transitions": {"transitions_were_earned"},
+    "phase_forecast": {"forecasts_were_close"},
     "daily_summary": {"summary_matches_log", "cycle_is_on_time"},
 }
 

@@ -17,7 +17,18 @@ from typing import Any, Final
 
 import click
 
-from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
+from warmup_pipeline.warmup import (
+    claim,
+    connections,
+    derive,
+    forecast,
+    lifecycle,
+    pair,
+    plan,
+    send,
+    summary,
+    validate,
+)
 from warmup_pipeline.warmup.world import World
 from warmup_pipeline_tests.soak.evidence import judge, told
 from warmup_pipeline_tests.soak.yard import FAILED, POOL, REFUSED, Ended, Yard, open_yard
@@ -37,6 +48,7 @@ _STEPS: Final = (
     derive.derive_warming_day,
     derive.derive_phase_eligibility,
     derive.derive_phase_transitions,
+    forecast.derive_phase_forecast,
     summary.summarise_cycle,
 )
 

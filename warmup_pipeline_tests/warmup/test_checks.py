@@ -88,6 +88,14 @@ SABOTAGES: dict[str, tuple[str, Severity]] = {
         ),
         Severity.ERROR,
     ),
+    "forecasts_were_close": (
+        (
+            "INSERT INTO phase_forecast (day, chip_id, pool, computed_at, phase, next_phase, earliest_date) "
+            "SELECT '2026-03-01', chip_id, pool, '2026-03-01 11:00:00.000000', phase, next_phase, '2026-03-31' "
+            "FROM phase_forecast"
+        ),
+        Severity.WARN,
+    ),
     "summary_matches_log": ("UPDATE daily_summary SET sent = sent + 1 WHERE scope = 'all'", Severity.ERROR),
     "cycle_is_on_time": ("UPDATE cycles SET began_at = '2026-03-02 09:00:00.000000'", Severity.ERROR),
 }

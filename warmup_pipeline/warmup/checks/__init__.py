@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from warmup_pipeline.warmup.checks import connections, messages, metrics, phases, planning, summary
+from warmup_pipeline.warmup.checks import connections, forecasts, messages, metrics, phases, planning, summary
 from warmup_pipeline.warmup.checks.spec import CheckSpec, note_verdict
 
 CHECKS: Final[tuple[CheckSpec, ...]] = (
@@ -19,6 +19,7 @@ CHECKS: Final[tuple[CheckSpec, ...]] = (
     *messages.CHECKS,
     *metrics.CHECKS,
     *phases.CHECKS,
+    *forecasts.CHECKS,
     *summary.CHECKS,
 )
 """Every asset check of the project, in the order of the assets."""

@@ -30,6 +30,7 @@ from warmup_pipeline.warmup.derive import (
     derive_trust_scores,
     derive_warming_day,
 )
+from warmup_pipeline.warmup.forecast import derive_phase_forecast
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.lifecycle import INTERVAL, LEASE
 from warmup_pipeline.warmup.operating import start_chips
@@ -55,9 +56,15 @@ STEPS: Final[tuple[Callable[[World, Cycle], StepReport], ...]] = (
     derive_warming_day,
     derive_phase_eligibility,
     derive_phase_transitions,
+    derive_phase_forecast,
     summarise_cycle,
 )
 """A cycle's steps, in the order of the graph in ``orchestration``."""
+
+_FOR_PEOPLE: Final = (derive_phase_eligibility, summarise_cycle)
+"""Steps that write anew what people read and no step does: within a day only their last run is seen."""
+
+_ACTING: Final = tuple(step for step in STEPS if step not in _FOR_PEOPLE)
 
 AUTHOR: Final = "timelapse"
 
@@ -122,22 +129,34 @@ class Timelapse:
         """
         tick = self.now
         self.now = tick + INTERVAL
-        return self._cycle(tick)
+        return self._cycle(tick, STEPS)
 
     def run_until(self, at: datetime, *, progress: Callable[[datetime], None] | None = None) -> None:
         """Run every cycle before ``at`` that may change anything, the next one always.
+
+        Where ticks are stepped over, so are a cycle's steps whose result a later cycle of the same day
+        replaces before anybody looks. Afterwards every table is as if nothing had been left out.
 
         Args:
             at: where to stop; its own tick is not run.
             progress: told the time after each cycle.
         """
+        unseen: Cycle | None = None
         while self.now < at:
             last = self.now
-            self.step()
+            if not self.step_over or self.is_last_of_day(last):
+                self.step()
+                unseen = None
+            else:
+                self.now = last + INTERVAL
+                unseen = self._cycle(last, _ACTING)
             if self.step_over:
                 self._leap(last, at)
             if progress is not None:
                 progress(self.now)
+        if unseen is not None:
+            for step in _FOR_PEOPLE:
+                step(self.world, unseen)
 
     def _leap(self, last: datetime, end: datetime) -> None:
         """Stand before the next tick that may change anything, at ``end`` at the latest."""
@@ -180,7 +199,7 @@ class Timelapse:
 
     # -- one cycle -----------------------------------------------------------------------------
 
-    def _cycle(self, tick: datetime) -> Cycle:
+    def _cycle(self, tick: datetime, steps: Sequence[Callable[[World, Cycle], StepReport]]) -> Cycle:
         world = self.world
         self.clock.move_to(tick)
         self.weather.come_to(tick)
@@ -188,7 +207,7 @@ class Timelapse:
         cycle, _ = lifecycle.begin_cycle(world, self.pool, root_run_id=None, asked_tick=tick)
         counts = {}
         try:
-            for step in STEPS:
+            for step in steps:
                 counts[step.__name__] = dict(step(world, cycle).numbers)
         except BaseException:
             lifecycle.fail_cycle(world, cycle)
