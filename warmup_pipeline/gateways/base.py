@@ -7,9 +7,9 @@ gateway has. Do not add: HTTP, paths, bodies (``evolution``, ``zapi``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from warmup_pipeline.domain.failures import Evidence, classify
@@ -125,6 +125,23 @@ class Recovery:
     taken: bool
     detail: str = ""
     needs_person: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """What a person needs to log a session in.
+
+    Attributes:
+        connected: the session is open: there is nothing to scan.
+        picture: the QR code as a PNG, ``None`` where the gateway has none yet.
+        code: the code to type on the phone instead, ``None`` unless it was asked for.
+        lasts: how long the gateway shows this one before it makes another.
+    """
+
+    connected: bool
+    picture: bytes | None = field(default=None, repr=False)
+    code: str | None = field(default=None, repr=False)
+    lasts: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +263,33 @@ class Gateway(Protocol):
 
     async def privacy_id(self, channel: Channel, phone: str) -> str | None:
         """Return the privacy id (``…@lid``) behind a number, ``None`` where the gateway knows none."""
+        ...
+
+    async def pairing(self, channel: Channel, *, by_code: bool = False) -> Pairing:
+        """Return the QR code to scan with the chip's phone, or the code to type there.
+
+        Asking begins to connect a session that is closed.
+        """
+        ...
+
+    async def restore(self, channel: Channel) -> Recovery:
+        """Ask for a session that lost its pairing to be taken up again, if the gateway still can."""
+        ...
+
+    async def on_whatsapp(self, channel: Channel, phones: Sequence[str]) -> Mapping[str, bool]:
+        """Return, of each number (E.164 digits) that the gateway tells of, whether it is on WhatsApp."""
+        ...
+
+    async def status_of(self, channel: Channel, message_id: str) -> MessageState | None:
+        """Return how far a sent message got; ``None`` where the gateway knows nothing of it or cannot tell."""
+        ...
+
+    async def set_webhook(self, channel: Channel, url: str, secret: str) -> None:
+        """Have the instance's events that matter here told to ``url``, with the secret."""
+        ...
+
+    async def webhook_problem(self, channel: Channel, url: str, secret: str) -> str | None:
+        """Return what keeps the instance's events from ``url``, in words without secrets; ``None`` for nothing."""
         ...
 
     async def own_number(self, channel: Channel) -> str | None:

@@ -9,10 +9,11 @@ Source: gateway-contract.md, part 1; domain.md, "Failures", where it classifies.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
@@ -29,6 +30,7 @@ from warmup_pipeline.gateways.base import (
     Listed,
     Listing,
     Observation,
+    Pairing,
     Picture,
     Received,
     Recovery,
@@ -36,7 +38,17 @@ from warmup_pipeline.gateways.base import (
     Trace,
 )
 from warmup_pipeline.gateways.credentials import GatewaySettings
-from warmup_pipeline.gateways.http import MAX_ANSWER, Answer, Call, HttpGateway, Link, encode, safe_cause
+from warmup_pipeline.gateways.http import (
+    MAX_ANSWER,
+    SECRET_HEADER,
+    Answer,
+    Call,
+    HttpGateway,
+    Link,
+    encode,
+    png_of,
+    safe_cause,
+)
 
 _STATES: Final = {
     "open": ConnectionState.OPEN,
@@ -58,6 +70,14 @@ KINDS: Final = {
     "imageMessage": MessageKind.PICTURE,
     "audioMessage": MessageKind.AUDIO,
 }
+
+WEBHOOK_EVENTS: Final = ("MESSAGES_UPSERT", "MESSAGES_UPDATE", "CONNECTION_UPDATE")
+"""The events that say something we need (``evolution_webhooks`` reads them)."""
+
+_QR_LASTS: Final = timedelta(seconds=45)
+_PAIRING_ASKS: Final = 3
+_PAIRING_PAUSE_S: Final = 1.0
+"""The first QR code takes the server a moment; ``{"count": 0}`` says that there is none yet (contract 1.5)."""
 
 _PAGE: Final = 20
 """Messages per page: a picture's record holds its thumbnail byte by byte, about 40 KB."""
@@ -380,12 +400,124 @@ class Evolution(HttpGateway):
                 return lid if lid.endswith("@lid") else f"{lid}@lid"
         return None
 
+    async def pairing(self, channel: Channel, *, by_code: bool = False) -> Pairing:
+        """Return the QR code, or the pairing code; asked for again while the server has none yet."""
+        asked = "show a QR code"
+        route = f"/instance/connect/{quote(channel.instance, safe='')}"
+        # A query of the instance's own number is the one that this route reads.
+        route += f"?number={channel.phone}" if by_code else ""
+        for attempt in range(_PAIRING_ASKS):
+            if attempt:
+                await asyncio.sleep(_PAIRING_PAUSE_S)
+            answer = await self._answer(channel, asked, "GET", route, whole_route=True)
+            parsed, problem = answer.parsed()
+            if not isinstance(parsed, dict):
+                raise self._unreadable(channel, asked, answer, "no QR code in the answer") from safe_cause(
+                    problem, self._redactor
+                )
+            if parsed.get("error"):
+                raise self._refused(channel, asked, answer)
+            if _instance_state(parsed) == "open":
+                return Pairing(connected=True)
+            code = parsed.get("pairingCode")
+            found = Pairing(
+                connected=False,
+                picture=png_of(parsed.get("base64")),
+                code=code if isinstance(code, str) and code else None,
+                lasts=_QR_LASTS,
+            )
+            if found.code if by_code else found.picture:
+                return found
+        return Pairing(connected=False)
+
+    async def restore(self, channel: Channel) -> Recovery:
+        """Connect: a session whose pairing the server still has comes back, another one asks for a scan."""
+        return await self.recover(channel, ConnectionState.CLOSED)
+
+    async def on_whatsapp(self, channel: Channel, phones: Sequence[str]) -> Mapping[str, bool]:
+        """Return whether numbers are on WhatsApp; matched by the number asked for, never by position."""
+        asked = "look numbers up"
+        wanted = list(dict.fromkeys(phones))
+        answer = await self._answer(channel, asked, "POST", "/chat/whatsappNumbers", {"numbers": wanted})
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, list):
+            raise self._unreadable(
+                channel, asked, answer, "no list of numbers in the answer"
+            ) from safe_cause(problem, self._redactor)
+        rows = [row for row in parsed if isinstance(row, dict)]
+        return {
+            row["number"]: row["exists"]
+            for row in rows
+            if row.get("number") in wanted and isinstance(row.get("exists"), bool)
+        }
+
+    async def status_of(self, channel: Channel, message_id: str) -> MessageState | None:
+        """Return the highest of a message's receipts: rows come in no order, and PENDING never has one."""
+        asked = "look a message's status up"
+        answer = await self._answer(
+            channel, asked, "POST", "/chat/findStatusMessage", {"where": {"id": message_id}}
+        )
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, list):
+            raise self._unreadable(
+                channel, asked, answer, "no list of statuses in the answer"
+            ) from safe_cause(problem, self._redactor)
+        said = [
+            row["status"] for row in parsed if isinstance(row, dict) and isinstance(row.get("status"), str)
+        ]
+        return highest(said) if said else None
+
+    async def set_webhook(self, channel: Channel, url: str, secret: str) -> None:
+        """Set the instance's one webhook; what was set before is replaced."""
+        asked = "set the webhook"
+        webhook = {
+            "enabled": True,
+            "url": url,
+            "byEvents": False,
+            "base64": False,
+            "headers": {SECRET_HEADER: secret},
+            # Left out, the server fails; left empty, it sends everything.
+            "events": list(WEBHOOK_EVENTS),
+        }
+        answer = await self._answer(channel, asked, "POST", "/webhook/set", {"webhook": webhook})
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, dict) or parsed.get("url") != url:
+            raise self._unreadable(
+                channel, asked, answer, "the answer does not say that it was done"
+            ) from safe_cause(problem, self._redactor)
+
+    async def webhook_problem(self, channel: Channel, url: str, secret: str) -> str | None:
+        """Compare the instance's webhook with what it should be."""
+        row = await self._call(channel, "read the webhook", "GET", "/webhook/find")
+        if not isinstance(row, dict):
+            return "no webhook is set"
+        if row.get("enabled") is not True:
+            return "the webhook is switched off"
+        if row.get("url") != url:
+            return "the webhook goes to another address"
+        headers = row.get("headers")
+        held = {str(k).lower(): v for k, v in headers.items()} if isinstance(headers, dict) else {}
+        if held.get(SECRET_HEADER.lower()) != secret:
+            return f"the webhook does not bring WARMUP_WEBHOOK_SECRET as {SECRET_HEADER}"
+        events = row.get("events")
+        if (
+            isinstance(events, list)
+            and events
+            and (missing := set(WEBHOOK_EVENTS) - {str(e) for e in events})
+        ):
+            return f"the webhook leaves out {', '.join(sorted(missing))}"
+        return None
+
     async def own_number(self, channel: Channel) -> str | None:
         """Return the number that is logged in; it stays known after a logout."""
         asked = "ask which number is logged in"
         # The one route on which the query may name the instance: it has none in its path.
         answer = await self._answer(
-            channel, asked, "GET", f"/instance/fetchInstances?instanceName={quote(channel.instance, safe='')}"
+            channel,
+            asked,
+            "GET",
+            f"/instance/fetchInstances?instanceName={quote(channel.instance, safe='')}",
+            whole_route=True,
         )
         parsed, problem = answer.parsed()
         if not isinstance(parsed, list):
@@ -433,8 +565,9 @@ class Evolution(HttpGateway):
         at: datetime | None = None,
         trace: Trace | None = None,
         max_bytes: int = MAX_ANSWER,
+        whole_route: bool = False,
     ) -> Answer:
-        """Make one call and return its 2xx answer."""
+        """Make one call and return its 2xx answer; ``whole_route`` says that the route names the instance."""
         if self._link is None:
             raise self._not_set(channel, asked, "set EVOLUTION_API_URL", scope=Scope.SERVER)
         key, scope = self._key(channel)
@@ -453,7 +586,7 @@ class Evolution(HttpGateway):
         }
         call = Call(
             method,
-            self._link.url(route if "?" in route else f"{route}/{quote(channel.instance, safe='')}"),
+            self._link.url(route if whole_route else f"{route}/{quote(channel.instance, safe='')}"),
             headers,
             None if body is None else encode(body),
             max_bytes,

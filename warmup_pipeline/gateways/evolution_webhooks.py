@@ -28,9 +28,6 @@ from warmup_pipeline.gateways.webhooks import (
     the_text,
 )
 
-EVENTS: Final = ("MESSAGES_UPSERT", "MESSAGES_UPDATE", "CONNECTION_UPDATE")
-"""What to subscribe to: the names of the events that are read here."""
-
 _USER: Final = "@s.whatsapp.net"
 _PRIVATE: Final = "@lid"
 _GROUP: Final = "@g.us"

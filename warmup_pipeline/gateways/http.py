@@ -13,6 +13,7 @@ act; a request that was written and not answered is unknown and never sent again
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import json
 import logging
@@ -50,6 +51,10 @@ connections in one, 130 at 50 to 300; 20 to 100 pools of 5 gave 1,100."""
 KEEPALIVE_S: Final = 2.0
 """Seconds an idle connection is kept. Node (Evolution) closes one after 5 s; a request written into a
 connection that is just being closed is lost with an unknown outcome, so we leave well before."""
+
+SECRET_HEADER: Final = "X-Warmup-Secret"  # noqa: S105 (a name)
+SECRET_PARAMETER: Final = "key"  # noqa: S105 (a name)
+"""How a webhook brings the operator's secret: a header, or a parameter where it can send none."""
 
 _SHOWN_WORDS: Final = 300
 _READ_WORDS: Final = 4_000
@@ -575,3 +580,14 @@ class HttpGateway:
 def encode(body: object) -> bytes:
     """Return a JSON body's bytes."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def png_of(value: object) -> bytes | None:
+    """Return the picture in a gateway's base64, with or without its data URI prefix; ``None`` for no PNG."""
+    if not isinstance(value, str):
+        return None
+    try:
+        data = base64.b64decode(value.rpartition(",")[2], validate=True)
+    except ValueError:
+        return None
+    return data if data.startswith(b"\x89PNG") else None

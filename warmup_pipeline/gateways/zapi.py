@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from warmup_pipeline.domain.failures import Evidence, Scope, Stage
 from warmup_pipeline.domain.privacy import Redactor
-from warmup_pipeline.domain.values import ConnectionState
+from warmup_pipeline.domain.values import ConnectionState, MessageState
 from warmup_pipeline.gateways.base import (
     Accepted,
     AudioNote,
@@ -30,6 +30,7 @@ from warmup_pipeline.gateways.base import (
     Listed,
     Listing,
     Observation,
+    Pairing,
     Picture,
     Received,
     Recovery,
@@ -37,8 +38,27 @@ from warmup_pipeline.gateways.base import (
     Trace,
 )
 from warmup_pipeline.gateways.credentials import GatewaySettings
-from warmup_pipeline.gateways.http import Answer, Call, HttpGateway, Link, encode, safe_cause
+from warmup_pipeline.gateways.http import (
+    SECRET_PARAMETER,
+    Answer,
+    Call,
+    HttpGateway,
+    Link,
+    encode,
+    png_of,
+    safe_cause,
+)
 
+WEBHOOKS: Final = {
+    "update-webhook-received": "receivedCallbackUrl",
+    "update-webhook-delivery": "deliveryCallbackUrl",
+    "update-webhook-message-status": "messageStatusCallbackUrl",
+    "update-webhook-disconnected": "disconnectedCallbackUrl",
+    "update-webhook-connected": "connectedCallbackUrl",
+}
+"""Routes that set the webhooks we need, and under which name ``/me`` shows each."""
+
+_QR_LASTS: Final = timedelta(seconds=20)
 _NO_CONTENT: Final = 204
 _QUEUE_PAGE: Final = 30
 """The most the gateway gives at a time (contract 2.3)."""
@@ -259,6 +279,79 @@ class ZApi(HttpGateway):
         del channel, phone
         return None
 
+    async def pairing(self, channel: Channel, *, by_code: bool = False) -> Pairing:
+        """Return the QR code, or the code for the chip's own phone."""
+        asked = "show a QR code"
+        body = await self._call(
+            channel, asked, "GET", f"/phone-code/{channel.phone}" if by_code else "/qr-code/image"
+        )
+        value = body.get("value")
+        if body.get("connected") is True and not value:
+            return Pairing(connected=True)
+        if by_code:
+            return Pairing(connected=False, code=value if isinstance(value, str) and value else None)
+        return Pairing(connected=False, picture=png_of(value), lasts=_QR_LASTS)
+
+    async def restore(self, channel: Channel) -> Recovery:
+        """Ask for the session to be restored from what the gateway keeps of it."""
+        body = await self._call(channel, "restore the session", "GET", "/restore-session")
+        taken = body.get("value") is True
+        return Recovery(
+            "restore", taken=taken, detail="" if taken else "the gateway did not restore the session"
+        )
+
+    async def on_whatsapp(self, channel: Channel, phones: Sequence[str]) -> Mapping[str, bool]:
+        """Return whether numbers are on WhatsApp.
+
+        For set-up only: the gateway looks by itself before every send, and advises against asking first.
+        """
+        asked = "look numbers up"
+        wanted = list(dict.fromkeys(phones))
+        answer = await self._answer(channel, asked, "POST", "/phone-exists-batch", {"phones": wanted})
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, list):
+            raise self._unreadable(
+                channel, asked, answer, "no list of numbers in the answer"
+            ) from safe_cause(problem, self._redactor)
+        rows = [row for row in parsed if isinstance(row, dict)]
+        return {
+            row["inputPhone"]: row["exists"]
+            for row in rows
+            if row.get("inputPhone") in wanted and isinstance(row.get("exists"), bool)
+        }
+
+    async def status_of(self, channel: Channel, message_id: str) -> MessageState | None:
+        """Return nothing: the gateway tells statuses by webhook only (contract 2.3)."""
+        del channel, message_id
+        return None
+
+    async def set_webhook(self, channel: Channel, url: str, secret: str) -> None:
+        """Set the addresses of the five kinds of events that matter here; others stay as they are."""
+        asked = "set the webhooks"
+        address = webhook_address(url, secret)
+        for route in WEBHOOKS:
+            answer = await self._answer(channel, asked, "PUT", f"/{route}", {"value": address})
+            parsed, problem = answer.parsed()
+            if not isinstance(parsed, dict) or parsed.get("value") is not True:
+                raise self._unreadable(
+                    channel, asked, answer, "the answer does not say that it was done"
+                ) from safe_cause(problem, self._redactor)
+
+    async def webhook_problem(self, channel: Channel, url: str, secret: str) -> str | None:
+        """Compare the instance's webhook addresses with what they should be."""
+        body = await self._call(channel, "read the webhooks", "GET", "/me")
+        wanted = webhook_address(url, secret)
+        held = {name: body.get(field) for name, field in WEBHOOKS.items()}
+        missing = sorted(name for name, value in held.items() if not value)
+        if missing:
+            return f"no webhook is set by {', '.join(missing)}"
+        bare = {str(value).partition("?")[0] for value in held.values()}
+        if bare != {url}:
+            return "a webhook goes to another address"
+        if any(value != wanted for value in held.values()):
+            return f"a webhook does not bring WARMUP_WEBHOOK_SECRET as ?{SECRET_PARAMETER}="
+        return None
+
     async def own_number(self, channel: Channel) -> str | None:
         """Return the number that is logged in."""
         body = await self._call(channel, "ask which number is logged in", "GET", "/device")
@@ -370,6 +463,11 @@ def _queued(row: object) -> Listed | None:
         kind=None,
         text=text if isinstance(text, str) else "",
     )
+
+
+def webhook_address(url: str, secret: str) -> str:
+    """Return a webhook's address with the secret in it: this gateway cannot send headers."""
+    return f"{url}?{SECRET_PARAMETER}={quote(secret, safe='')}"
 
 
 def _data_uri(mime: str, data: bytes) -> str:

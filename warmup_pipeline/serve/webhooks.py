@@ -25,16 +25,13 @@ from aiohttp import web
 
 from warmup_pipeline.domain.values import Provider
 from warmup_pipeline.gateways import evolution_webhooks, zapi_webhooks
+from warmup_pipeline.gateways.http import SECRET_HEADER, SECRET_PARAMETER
 from warmup_pipeline.gateways.webhooks import Heard, NotAWebhook
 from warmup_pipeline.serve.intake import Intake, IntakeFull
 from warmup_pipeline.serve.serving import Serving
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.warmup.hearing import Directory, written_down
-
-SECRET_HEADER: Final = "X-Warmup-Secret"  # noqa: S105 (a name)
-SECRET_PARAMETER: Final = "key"  # noqa: S105 (a name)
-"""For Z-API, which cannot send headers."""
 
 DIRECTORY_LASTS_S: Final = 30.0
 """How long chips are remembered; an instance that is not among them is looked for again once a second."""

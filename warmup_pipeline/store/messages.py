@@ -208,7 +208,10 @@ def _traffic() -> tuple[sa.Select[Any], sa.Select[Any]]:
 
 
 def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int) -> dict[str, list[Unread]]:
-    """Return the newest messages that chips received and have not marked read, at most ``per_chip`` each."""
+    """Return the newest messages that chips received and have not marked read, at most ``per_chip`` each.
+
+    Received is what was seen to arrive; where nobody can see that, what was accepted and has not failed.
+    """
     if not chip_ids:
         return {}
     rank = (
@@ -229,7 +232,15 @@ def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int
             messages.c.recipient_chip_id.in_(chip_ids),
             messages.c.marked_read_at.is_(None),
             messages.c.gateway_message_id.is_not(None),
-            _accepted,
+            sa.or_(
+                messages.c.state == MessageState.DELIVERED,
+                sa.and_(
+                    messages.c.confirmable.is_(sa.false()),
+                    sa.or_(
+                        *(messages.c.state == s for s in (MessageState.ACCEPTED, MessageState.AT_WHATSAPP))
+                    ),
+                ),
+            ),
         )
         .subquery()
     )

@@ -1,7 +1,7 @@
 """The outbox: webhook bodies of what happened, in each gateway's own form.
 
-Holds: :func:`event_body`. Add here: the body of a further event. Do not add: delivery of webhooks:
-a deliverer reads the outbox in order and posts what it finds.
+Holds: :func:`event_body`. Add here: the body of a further event. Do not add: calling webhooks
+(``delivery`` reads the outbox in order and posts what it finds).
 
 Source: gateway-contract.md 1.16 (Evolution) and 2.5 (Z-API). Events are stored as references and
 worded when they are read, so that the outbox costs a send almost nothing.
@@ -10,7 +10,7 @@ worded when they are read, so that the outbox costs a send almost nothing.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from warmup_pipeline.domain.values import Provider
 from warmup_pipeline.gateways.simulator import ids
@@ -31,18 +31,49 @@ Row = tuple[int, int, str, int | None, int, str | None]
 
 
 def event_body(network: Network, row: Row) -> dict[str, Any]:
-    """Return an outbox row with its webhook body: ``{"rowid", "provider", "instance", "event", "body"}``."""
+    """Return an outbox row with its webhook body, and where it goes to (``None`` for nowhere).
+
+    ``{"rowid", "at", "provider", "instance", "event", "body", "to": {"url", "headers"} | None}``.
+    """
     rowid, instance_id, event, message_id, at, detail = row
     instance = network.state.instance_by_id(instance_id)
     message = None if message_id is None else network.state.message_by_id(message_id)
     make = _evolution if instance.provider == Provider.EVOLUTION.value else _zapi
     return {
         "rowid": rowid,
+        "at": at,
         "provider": instance.provider,
         "instance": instance.name,
         "event": event,
         "body": make(network, instance, event, message, at, detail),
+        "to": _destination(instance, event),
     }
+
+
+_ADDRESS_OF: Final = {
+    "ReceivedCallback": "receivedCallbackUrl",
+    "DeliveryCallback": "deliveryCallbackUrl",
+    "MessageStatusCallback": "messageStatusCallbackUrl",
+    "DisconnectedCallback": "disconnectedCallbackUrl",
+    "ConnectedCallback": "connectedCallbackUrl",
+}
+"""Z-API: each kind of event has an address of its own."""
+
+
+def _destination(instance: Instance, event: str) -> dict[str, Any] | None:
+    if not instance.webhook:
+        return None
+    stored: dict[str, Any] = json.loads(instance.webhook)
+    if instance.provider != Provider.EVOLUTION.value:
+        url = stored.get(_ADDRESS_OF[event])
+        if url is None and event == "ReceivedCallback":
+            url = stored.get("receivedAndDeliveryCallbackUrl")
+        return {"url": url, "headers": None} if url else None
+    wanted = stored["events"]
+    if not stored["enabled"] or (wanted and event.upper().replace(".", "_") not in wanted):
+        return None
+    by_event = f"/{event.replace('.', '-')}" if stored["webhookByEvents"] else ""
+    return {"url": f"{stored['url']}{by_event}", "headers": stored["headers"]}
 
 
 def _evolution(
