@@ -18,6 +18,7 @@ from warmup_pipeline.orchestration.names import (
     CYCLE_JOB,
     MAX_RUNTIME_S,
     MAX_RUNTIME_TAG,
+    PURGE_MAX_RUNTIME_S,
     RESOURCE,
 )
 from warmup_pipeline.orchestration.retention import DEFAULT_KEEP_DAYS, purge_old_runs
@@ -295,21 +296,26 @@ def purge_old_runs_op(context: dg.OpExecutionContext) -> None:
         _refusing(
             world,
             lambda: operating.note_purge(
-                world, keep_days=keep_days, removed=removed, author=context.op_config["author"]
+                world, keep_days=keep_days, removed=removed.runs, author=context.op_config["author"]
             ),
         )
-    context.log.info(f"{removed} runs older than {keep_days} days were removed")
-    context.add_output_metadata({"removed": removed})
+    context.log.info(
+        f"Older than {keep_days} days and removed: {removed.runs} runs, {removed.ticks} ticks, what "
+        f"{removed.left_behind} runs no longer listed had left; {removed.freed / 1e6:.0f} MB given back"
+    )
+    context.add_output_metadata(removed.numbers())
 
 
 @dg.job(
     name="purge_old_runs",
     executor_def=dg.in_process_executor,
     description=(
-        "Remove Dagster runs and their files older than some days; of each day the newest success and of each "
+        "Remove Dagster runs, their files and ticks older than some days; of each day the newest success and of each "
         "check the last result stay, and so does all of the pool's data. Runs every night by itself."
     ),
     config=_filled_in("purge_old_runs_op", {"keep_days": DEFAULT_KEEP_DAYS, "author": "operator"}),
+    # The first purge of a history that has grown for months takes its time; a run of the cycle never does.
+    tags={MAX_RUNTIME_TAG: str(PURGE_MAX_RUNTIME_S)},
 )
 def purge_old_runs_job() -> None:
     """Remove old runs."""

@@ -1,18 +1,25 @@
-"""Removing old runs.
+"""Removing what Dagster has kept for long enough.
 
-Holds: :func:`purge_old_runs`. Dagster's own deletion of a run leaves its step files, its event file
-and its asset-check rows behind; they go here as well. What stays whatever its age: of each partition
-the newest run that succeeded (the UI knows from it which days were summarised), and of each check the
-last completed result (health is read from it). The calls that reach into Dagster's event storage are
-not public; a test holds them to what they promise. Do not add: anything of the pool's own data.
+Holds: :func:`purge_old_runs`. Old runs go with everything that is theirs: Dagster's own deletion leaves
+a run's step files, event file and asset-check rows behind. So do old ticks, and what runs left that
+are no longer listed (deleted by hand, or by a process that ended in the middle). What stays whatever
+its age: of each partition the newest run that succeeded (the UI knows from it which days were
+summarised), and of each check the last completed result (health is read from it). On SQLite a file
+that is mostly empty afterwards is made small again; PostgreSQL uses the space anew by itself. The calls
+that reach into Dagster's storage are not public; a test holds them to what they promise. Do not
+add: anything of the pool's own data.
 
 Source: architecture.md, fact 8.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -24,26 +31,63 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
+from dagster._core.storage.schedules.schema import JobTickTable
+from dagster._core.storage.schedules.sql_schedule_storage import SqlScheduleStorage
 
 from warmup_pipeline.orchestration.names import PARTITION_TAG
 
 DEFAULT_KEEP_DAYS: Final = 14
 _BATCH: Final = 200
+_EVENT_FILE_SUFFIXES: Final = (".db", ".db-wal", ".db-shm", ".db-journal")
+_RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_WORTH_IT: Final = 4_000_000
+_MOSTLY_EMPTY: Final = 0.3
+"""A file of which less than this share, or fewer bytes, are free is left as it is."""
 _ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What was removed.
+
+    Attributes:
+        runs: ended runs, with everything that was theirs.
+        ticks: ticks of sensors and schedules.
+        left_behind: runs no longer listed of which files or rows were still there.
+        freed: bytes that emptied SQLite files gave back.
+    """
+
+    runs: int = 0
+    ticks: int = 0
+    left_behind: int = 0
+    freed: int = 0
+
+    def numbers(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
 def purge_old_runs(
-    instance: dg.DagsterInstance, *, keep_days: int, but_not: str | None = None, batch: int = _BATCH
-) -> int:
-    """Remove ended runs older than ``keep_days`` days and what belongs to them; returns how many.
+    instance: dg.DagsterInstance,
+    *,
+    keep_days: int,
+    but_not: str | None = None,
+    batch: int = _BATCH,
+    now: datetime | None = None,
+) -> Purged:
+    """Remove ended runs older than ``keep_days`` days and what belongs to them, and old ticks.
+
+    It may be ended at any moment: what was begun is completed by the next one.
 
     Args:
         instance: the Dagster instance.
-        keep_days: runs whose record changed within so many days stay.
+        keep_days: runs whose record changed within so many days stay, and ticks of these days.
         but_not: a run that stays whatever its age (the one that purges).
         batch: runs looked at per query.
+        now: the time that ages are counted from; the real one unless given.
     """
-    before = datetime.now(UTC) - timedelta(days=keep_days)
+    before = (now or datetime.now(UTC)) - timedelta(days=keep_days)
     # All are found before the first is removed: the listing goes on from the last run of a page, and
     # from a run that is no longer there it would not go on at all.
     doomed = list(_old_runs(instance, before, but_not, batch))
@@ -51,7 +95,8 @@ def purge_old_runs(
         _remove(instance, run_id)
     for start in range(0, len(doomed), batch):
         _remove_check_rows(instance, doomed[start : start + batch])
-    return len(doomed)
+    left_behind = _remove_left_behind(instance, before)
+    return Purged(len(doomed), _remove_ticks(instance, before), left_behind, _give_back(instance))
 
 
 def _old_runs(
@@ -81,10 +126,102 @@ def _utc(at: datetime) -> datetime:
 
 def _remove(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.delete_run(run_id)
-    root = Path(instance.storage_directory())
-    shutil.rmtree(root / run_id, ignore_errors=True)
-    for leftover in (root.parent / "history" / "runs").glob(f"{run_id}.db*"):
-        leftover.unlink(missing_ok=True)
+    _remove_files(instance, run_id)
+
+
+def _event_files(instance: dg.DagsterInstance) -> Path:
+    return Path(instance.storage_directory()).parent / "history" / "runs"
+
+
+def _remove_files(instance: dg.DagsterInstance, run_id: str) -> None:
+    shutil.rmtree(Path(instance.storage_directory()) / run_id, ignore_errors=True)
+    for suffix in _EVENT_FILE_SUFFIXES:
+        (_event_files(instance) / f"{run_id}{suffix}").unlink(missing_ok=True)
+
+
+def _remove_left_behind(instance: dg.DagsterInstance, before: datetime) -> int:
+    """Remove files and check rows of runs that are not listed (any more); returns of how many runs.
+
+    A file that changed lately stays: its run may just be beginning.
+    """
+    listed = _listed(instance)
+    found = {
+        run_id
+        for folder in (Path(instance.storage_directory()), _event_files(instance))
+        if folder.is_dir()
+        for entry in folder.iterdir()
+        if (run_id := entry.name.split(".", 1)[0]) not in listed
+        and _RUN_ID.fullmatch(run_id)
+        and entry.stat().st_mtime < before.timestamp()
+    }
+    for run_id in found:
+        _remove_files(instance, run_id)
+    storage = instance.event_log_storage
+    if isinstance(storage, SqlEventLogStorage):
+        rows = AssetCheckExecutionsTable
+        with storage.index_connection() as connection:
+            known = set(connection.execute(sa.select(rows.c.run_id).distinct()).scalars())
+        without_run = sorted(known - listed)
+        for start in range(0, len(without_run), _BATCH):
+            _remove_check_rows(instance, without_run[start : start + _BATCH])
+    return len(found)
+
+
+def _listed(instance: dg.DagsterInstance) -> set[str]:
+    listed: set[str] = set()
+    cursor: str | None = None
+    while ids := instance.get_run_ids(cursor=cursor, limit=10 * _BATCH):
+        listed.update(ids)
+        cursor = ids[-1]
+    return listed
+
+
+def _remove_ticks(instance: dg.DagsterInstance, before: datetime) -> int:
+    storage = instance.schedule_storage
+    if not isinstance(storage, SqlScheduleStorage):
+        return 0
+    with storage.connect() as connection:
+        done = connection.execute(sa.delete(JobTickTable).where(JobTickTable.c.timestamp < before))
+    return int(done.rowcount)
+
+
+def _give_back(instance: dg.DagsterInstance) -> int:
+    """Make SQLite files small again that are large and mostly empty; returns the bytes given back.
+
+    One that somebody else is using right now is left for another night: its free pages are used first.
+    """
+    freed = 0
+    for connect in _databases(instance):
+        with connect() as connection:
+            if connection.dialect.name != "sqlite":
+                continue
+            free, pages, size = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("freelist_count", "page_count", "page_size")
+            )
+            if free * size < _WORTH_IT or free < pages * _MOSTLY_EMPTY:
+                continue
+            # VACUUM does not run inside a transaction, and SQLAlchemy begins one by itself.
+            raw = connection.connection.driver_connection
+            if not isinstance(raw, sqlite3.Connection):
+                continue
+            raw.rollback()
+            try:
+                raw.execute("VACUUM")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.OperationalError:
+                continue
+            freed += free * size
+    return freed
+
+
+def _databases(instance: dg.DagsterInstance) -> Iterator[Callable[[], AbstractContextManager[sa.Connection]]]:
+    if isinstance(instance.run_storage, SqlRunStorage):
+        yield instance.run_storage.connect
+    if isinstance(instance.event_log_storage, SqlEventLogStorage):
+        yield instance.event_log_storage.index_connection
+    if isinstance(instance.schedule_storage, SqlScheduleStorage):
+        yield instance.schedule_storage.connect
 
 
 def _remove_check_rows(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:

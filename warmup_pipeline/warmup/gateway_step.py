@@ -36,9 +36,20 @@ def seconds_left(world: World, cycle: Cycle) -> float:
 
 
 @asynccontextmanager
-async def open_hub(world: World, cycle: Cycle) -> AsyncIterator[GatewayHub]:
-    """Open the gateways for one step of a cycle."""
-    not_after = asyncio.get_running_loop().time() + max(0.0, seconds_left(world, cycle))
+async def open_hub(
+    world: World, cycle: Cycle, *, at_most: timedelta | None = None
+) -> AsyncIterator[GatewayHub]:
+    """Open the gateways for one step of a cycle.
+
+    Args:
+        world: what the cycle works with.
+        cycle: the cycle; every call ends before its own end.
+        at_most: every call ends within this time from now, so that later steps have theirs.
+    """
+    left = max(0.0, seconds_left(world, cycle))
+    if at_most is not None:
+        left = min(left, at_most.total_seconds())
+    not_after = asyncio.get_running_loop().time() + left
     async with GatewayHub(
         world.gateways,
         world.redactor,

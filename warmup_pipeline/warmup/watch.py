@@ -37,6 +37,9 @@ from warmup_pipeline.warmup.queue_guard import guard_queue
 from warmup_pipeline.warmup.resolve import Question, questions_of
 from warmup_pipeline.warmup.world import World
 
+LOOKING_TAKES: Final = timedelta(seconds=120)
+"""At most, of a cycle's 290 s: with every gateway hanging, the sends still get their time."""
+
 ZOMBIE_SENDS: Final = 2
 ZOMBIE_AFTER: Final = timedelta(minutes=10)
 """A chip whose last two sends are unconfirmed 10 minutes after acceptance is dead, whatever it says."""
@@ -137,7 +140,7 @@ class Watch:
     async def look(self, observed: Sequence[Chip]) -> Watched:
         """Look at every observed chip; see the module's text for the order."""
         watched = Watched()
-        async with open_hub(self._world, self._cycle) as hub:
+        async with open_hub(self._world, self._cycle, at_most=LOOKING_TAKES) as hub:
             found = await run_together(observed, lambda chip: self._state_of(hub, chip))
             seen = {one.chip.id: one for one in found if isinstance(one, Seen)}
             watched.bugs += [one for one in found if isinstance(one, Exception)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from warmup_pipeline_tests.soak.faults import faults
+from warmup_pipeline_tests.soak.growth import growth
 from warmup_pipeline_tests.soak.kills import kills
 from warmup_pipeline_tests.soak.races import races
 
@@ -20,6 +21,7 @@ def main() -> None:
 main.add_command(kills)
 main.add_command(races)
 main.add_command(faults)
+main.add_command(growth)
 
 if __name__ == "__main__":
     main()
