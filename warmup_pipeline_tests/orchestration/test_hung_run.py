@@ -68,8 +68,9 @@ def test_a_hung_run_is_ended_and_the_next_slot_gets_its_cycle(project: Project, 
         )
         instance.launch_run(run.run_id, workspace)
         assert instance.run_monitoring_enabled
-        waited = evaluate(project)
-        assert "still running" in (waited.skip_reason.skip_message if waited.skip_reason else "")
+        waited = evaluate(project).skip_reason
+        assert waited is not None
+        assert "still running" in (waited.skip_message or "")
         give_up = time.monotonic() + 60
         while not _ended(instance, run.run_id):
             assert time.monotonic() < give_up, "the monitoring did not end the run"
