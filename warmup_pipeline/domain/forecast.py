@@ -15,7 +15,7 @@ from datetime import date
 from typing import Final
 
 from warmup_pipeline.domain.phases import FORESEEABLE_DAYS, Eligibility
-from warmup_pipeline.domain.values import Phase
+from warmup_pipeline.domain.values import OBSERVED_STATUSES, ChipStatus, Phase
 
 NOT_TAKING_PART: Final = "not_taking_part"
 HELD: Final = "held"
@@ -45,24 +45,27 @@ class Forecast:
 
 
 def forecast(
-    found: Eligibility, *, takes_part: bool, held_until: date | None, degraded_until: date | None
+    found: Eligibility, *, status: ChipStatus, held: bool, held_until: date | None
 ) -> Forecast | None:
     """Return a chip's forecast, ``None`` in the last phase.
 
     Args:
         found: what its next phase needs.
-        takes_part: whether it takes part in warm-up, or will again by itself (``degraded``).
-        held_until: the local day on which its phase's hold ends; ``None`` where it is not held.
-        degraded_until: the local day on which it may return; ``None`` where it is not degraded.
+        status: the chip's status: one that takes part, or ``degraded``, which it leaves by itself.
+        held: whether its phase does not move (degraded, or braked).
+        held_until: the local day on which that ends at the earliest; ``None`` where nothing can be said.
     """
     if found.next is None:
         return None
-    if not takes_part:
+    if status not in OBSERVED_STATUSES:
         return Forecast(found.current, found.next, None, NOT_TAKING_PART)
     when, why = found.earliest_day, found.limited_by
-    for until, reason in ((held_until, HELD), (degraded_until, DEGRADED)):
-        if until is not None and when is not None and (until > when or why is None):
-            when, why = max(when, until), reason
+    if held and when is not None:
+        reason = DEGRADED if status is ChipStatus.DEGRADED else HELD
+        if held_until is None:
+            when, why = None, reason
+        elif why is None or held_until > when:
+            when, why = max(when, held_until), reason
     return Forecast(found.current, found.next, when, why)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from warmup_pipeline.domain.forecast import DEGRADED, HELD, NOT_TAKING_PART, days_off, forecast
 from warmup_pipeline.domain.phases import FORESEEABLE_DAYS, Eligibility
-from warmup_pipeline.domain.values import Phase
+from warmup_pipeline.domain.values import ChipStatus, Phase
 
 TENTH, TWELFTH, TWENTIETH = date(2026, 3, 10), date(2026, 3, 12), date(2026, 3, 20)
 
@@ -26,35 +26,44 @@ def found(
     )
 
 
+WARMING, SICK = ChipStatus.WARMING, ChipStatus.DEGRADED
+
+
 @pytest.mark.parametrize(
-    ("eligibility", "held", "degraded", "expected"),
+    ("eligibility", "status", "held_until", "expected"),
     [
-        (found(TWELFTH, "sent"), None, None, (TWELFTH, "sent")),
-        (found(TWELFTH, "sent"), TENTH, None, (TWELFTH, "sent")),
-        (found(TWELFTH, "sent"), TWENTIETH, None, (TWENTIETH, HELD)),
-        (found(TENTH, None), TENTH, None, (TENTH, HELD)),
-        (found(TENTH, "sent"), TWELFTH, TWENTIETH, (TWENTIETH, DEGRADED)),
-        (found(None, "trust"), TWELFTH, None, (None, "trust")),
-        (found(TENTH, None), None, None, (TENTH, None)),
+        (found(TWELFTH, "sent"), WARMING, TENTH, (TWELFTH, "sent")),
+        (found(TWELFTH, "sent"), WARMING, TWENTIETH, (TWENTIETH, HELD)),
+        (found(TENTH, None), WARMING, TENTH, (TENTH, HELD)),
+        (found(TENTH, "sent"), SICK, TWENTIETH, (TWENTIETH, DEGRADED)),
+        (found(TENTH, "sent"), SICK, None, (None, DEGRADED)),
+        (found(None, "trust"), WARMING, TWELFTH, (None, "trust")),
     ],
 )
-def test_a_forecast_is_the_criteria_own_day_or_the_end_of_what_holds_the_chip_back(
+def test_a_held_chip_is_forecast_for_the_end_of_its_hold_or_of_what_it_lacks(
     eligibility: Eligibility,
-    held: date | None,
-    degraded: date | None,
+    status: ChipStatus,
+    held_until: date | None,
     expected: tuple[date | None, str | None],
 ) -> None:
-    one = forecast(eligibility, takes_part=True, held_until=held, degraded_until=degraded)
+    one = forecast(eligibility, status=status, held=True, held_until=held_until)
     assert one is not None
     assert (one.earliest_date, one.limited_by) == expected
 
 
+@pytest.mark.parametrize("limited_by", ["sent", None])
+def test_a_chip_that_nothing_holds_is_forecast_for_its_criteria_own_day(limited_by: str | None) -> None:
+    one = forecast(found(TWELFTH, limited_by), status=WARMING, held=False, held_until=None)
+    assert one is not None
+    assert (one.earliest_date, one.limited_by) == (TWELFTH, limited_by)
+
+
 def test_a_chip_out_of_warm_up_has_no_date_and_one_in_the_last_phase_no_forecast() -> None:
-    out = forecast(found(TENTH, "sent"), takes_part=False, held_until=None, degraded_until=None)
+    out = forecast(found(TENTH, "sent"), status=ChipStatus.PAUSED, held=False, held_until=None)
     assert out is not None
     assert (out.earliest_date, out.limited_by) == (None, NOT_TAKING_PART)
     last = found(None, None, following=None)
-    assert forecast(last, takes_part=True, held_until=None, degraded_until=None) is None
+    assert forecast(last, status=ChipStatus.READY, held=False, held_until=None) is None
 
 
 def test_a_day_that_can_no_longer_be_named_is_far_from_every_day() -> None:

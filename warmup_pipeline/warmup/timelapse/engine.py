@@ -141,34 +141,28 @@ class Timelapse:
             at: where to stop; its own tick is not run.
             progress: told the time after each cycle.
         """
-        unseen: Cycle | None = None
         while self.now < at:
             last = self.now
-            if not self.step_over or self.is_last_of_day(last):
-                self.step()
-                unseen = None
-            else:
-                self.now = last + INTERVAL
-                unseen = self._cycle(last, _ACTING)
-            if self.step_over:
-                self._leap(last, at)
+            whole = not self.step_over or self.is_last_of_day(last)
+            self.now = last + INTERVAL
+            cycle = self._cycle(last, STEPS if whole else _ACTING)
+            following = self._following(last, at) if self.step_over else self.now
+            if not whole and following >= at:
+                for step in _FOR_PEOPLE:
+                    step(self.world, cycle)
+            if following > self.now:
+                self._note_stepped_over(self.now, (following - self.now) // INTERVAL)
+                self.now = following
             if progress is not None:
                 progress(self.now)
-        if unseen is not None:
-            for step in _FOR_PEOPLE:
-                step(self.world, unseen)
 
-    def _leap(self, last: datetime, end: datetime) -> None:
-        """Stand before the next tick that may change anything, at ``end`` at the latest."""
+    def _following(self, last: datetime, end: datetime) -> datetime:
+        """Return the next tick after ``last`` that may change anything, ``end`` at the latest."""
         wake = [self.weather.next_edge(last)]
         if self._starts:
             wake.append(self._starts[0].at)
         target = next_tick(self, last, min((t for t in wake if t is not None), default=None))
-        target = min(target, end)
-        if target > self.now:
-            left_out = (target - self.now) // INTERVAL
-            self._note_stepped_over(self.now, left_out)
-            self.now = target
+        return min(target, end)
 
     def _note_stepped_over(self, first: datetime, count: int) -> None:
         """Keep the cycles' calendar whole: a tick that was looked ahead at is not one that was missed."""
