@@ -91,6 +91,11 @@ def guarded(access: WarmupAccess, log: _Log, cycle: list[Cycle]) -> Iterator[Wor
     except (CycleRefused, TakenByAnother) as error:
         # The cycle's row is left alone: it belongs to the process that acts.
         raise dg.Failure(description=world.redactor.text(str(error)), allow_retries=False) from None
+    except StoreError as error:
+        # The database is in trouble, not our code: one line that says what to do, the traceback in the log.
+        _note_failure(world, cycle)
+        world.log.failure("The database failed in the middle of a step", world.redactor.traceback(error))
+        raise dg.Failure(description=world.redactor.text(str(error)), allow_retries=False) from None
     except Exception as error:
         if isinstance(error, BaseExceptionGroup):
             _note_members(error, world)

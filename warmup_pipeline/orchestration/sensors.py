@@ -5,7 +5,7 @@ the run key; a tick that asks for nothing says why.
 """
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -77,6 +77,12 @@ def warmup_cycle_sensor(context: dg.SensorEvaluationContext, warmup: dg.Resource
     for pool in held:
         if asked.get(pool.name) == slot.isoformat():
             reasons.append(f"{pool.name}: the slot {slot.astimezone(policy.zone):%H:%M} has its cycle")
+        elif asked.get(pool.name, "") > slot.isoformat():
+            later = datetime.fromisoformat(asked[pool.name]).astimezone(policy.zone)
+            reasons.append(
+                f"{pool.name}: the slot {later:%Y-%m-%d %H:%M} has had its cycle already, so this machine's clock "
+                "went back: cycles go on once it has passed that time again"
+            )
         elif _is_busy(context.instance, pool.name):
             reasons.append(f"{pool.name}: a cycle is still running")
         elif pool.clock is ClockKind.SYSTEM and now - slot > TOO_LATE_IN_SLOT:

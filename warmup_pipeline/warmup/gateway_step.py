@@ -21,6 +21,9 @@ from warmup_pipeline.warmup.world import World
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
+LONGEST: Final = timedelta(seconds=290)
+"""How long a cycle may take at most: its lease (domain.md, "The cycle")."""
+
 WINDING_UP: Final = timedelta(seconds=20)
 """Time kept at a cycle's end for recording outcomes: no call begins that could outlast it."""
 
@@ -31,8 +34,12 @@ def channel_of(chip: Chip) -> Channel:
 
 
 def seconds_left(world: World, cycle: Cycle) -> float:
-    """Return how long calls may still begin in this cycle, in seconds (below zero when it is over)."""
-    return (cycle.lease_until - WINDING_UP - world.now()).total_seconds()
+    """Return how long calls may still begin in this cycle, in seconds (below zero when it is over).
+
+    Never more than a whole cycle's time: a clock that was set back meanwhile gives no more.
+    """
+    left = cycle.lease_until - WINDING_UP - world.now()
+    return min(left, LONGEST - WINDING_UP).total_seconds()
 
 
 @asynccontextmanager

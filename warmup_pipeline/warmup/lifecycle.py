@@ -17,6 +17,7 @@ from warmup_pipeline.domain.values import ClockKind
 from warmup_pipeline.store import activities, cycles, pools
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import PoolNotFound, Transaction
+from warmup_pipeline.warmup.gateway_step import LONGEST
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.reconcile import Reconciled, reconcile
 from warmup_pipeline.warmup.world import World
@@ -24,7 +25,7 @@ from warmup_pipeline.warmup.world import World
 INTERVAL: Final = timedelta(minutes=5)
 """Time between two cycles of a pool."""
 
-LEASE: Final = timedelta(seconds=290)
+LEASE: Final = LONGEST
 """How long after its tick a cycle holds its pool (domain.md, "The cycle")."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -118,6 +119,15 @@ def test_the_sensor_waits_in_words_while_a_cycle_runs(project: Project) -> None:
     assert result.skip_reason is not None
     assert "still running" in (result.skip_reason.skip_message or "")
     assert json.loads(result.cursor or "{}") == {}, "the slot is asked for once the cycle has ended"
+
+
+def test_the_sensor_says_that_the_clock_went_back_and_asks_for_no_slot_twice(project: Project) -> None:
+    ahead = json.dumps({"default": (datetime.now(UTC) + timedelta(hours=1)).isoformat()})
+    result = evaluate(project, ahead)
+    assert not result.run_requests
+    assert result.skip_reason is not None
+    assert "clock went back" in (result.skip_reason.skip_message or "")
+    assert result.cursor == ahead
 
 
 def test_the_sensor_says_what_to_do_where_there_are_no_chips(empty_project: Project) -> None:

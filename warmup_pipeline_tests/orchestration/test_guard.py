@@ -10,6 +10,7 @@ from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.names import RESOURCE
 from warmup_pipeline.orchestration.resources import WarmupAccess, warmup_resource
 from warmup_pipeline.settings import Settings, SettingsError
+from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.warmup.lifecycle import CycleRefused
 from warmup_pipeline.warmup.world import StandardLog, World
 from warmup_pipeline_tests.orchestration.conftest import Project
@@ -148,3 +149,16 @@ def test_a_failed_step_marks_its_cycle_as_failed_and_frees_the_pool(project: Pro
     assert not ran.succeeded
     assert "no such table: trust_scores" in "\n".join(project.log(ran.run_id))
     assert [row["state"] for row in project.rows("SELECT state FROM cycles")] == ["failed"]
+
+
+def test_a_database_in_trouble_is_one_line_that_says_what_to_do_and_its_traceback_is_in_the_log(
+    project: Project,
+) -> None:
+    def step(_: World) -> None:
+        trouble = StoreError("the database cannot be used; its disk is full: free some space")
+        raise trouble from OSError("no space left on device")
+
+    told = run_step(project, step)
+    assert "The database failed in the middle of a step" in told
+    assert "no space left on device" in told
+    assert "StepFailed" not in told
