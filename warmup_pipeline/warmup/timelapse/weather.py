@@ -41,15 +41,20 @@ class Weather:
     ) -> None:
         self._core = core
         self._instances = instances
-        self._strikes = strikes
+        self._strikes: list[Strike] = []
         self._hosts = hosts
         self._unreachable = unreachable
-        self._edges = sorted({at for s in strikes for at in (s.begins_at, s.ends_at) if at is not None})
         self._rules: list[dict[str, Any]] = []
         self._zombies: set[str] = set()
+        self.add(strikes)
+
+    def add(self, strikes: Sequence[Strike]) -> None:
+        """Let more happen; what should have begun already begins with the next tick."""
+        self._strikes += strikes
+        self._edges = sorted({at for s in self._strikes for at in (s.begins_at, s.ends_at) if at is not None})
         self.is_certain = not any(
             rule.probability < 1.0 and not rule.match.route <= _SENDS
-            for strike in strikes
+            for strike in self._strikes
             for rule in strike.episode.rules
         )
         """No chance is drawn where the gateways are merely asked, so asking less often changes nothing."""
