@@ -20,6 +20,7 @@ from warmup_pipeline.orchestration.jobs import CYCLE_JOB_DEFINITION, OPERATOR_JO
 from warmup_pipeline.orchestration.names import RESOURCE
 from warmup_pipeline.orchestration.resources import warmup_resource
 from warmup_pipeline.orchestration.sensors import warmup_cycle_sensor
+from warmup_pipeline.orchestration.session_jobs import SESSION_JOBS
 
 
 def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -31,7 +32,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     return dg.Definitions(
         assets=[CYCLE_ASSETS, *DERIVED_ASSETS, daily_summary_export],
         asset_checks=ASSET_CHECKS,
-        jobs=[CYCLE_JOB_DEFINITION, *OPERATOR_JOBS],
+        jobs=[CYCLE_JOB_DEFINITION, *OPERATOR_JOBS, *SESSION_JOBS],
         schedules=[PURGE_SCHEDULE],
         sensors=[warmup_cycle_sensor, warmup_alert_sensor],
         resources={RESOURCE: warmup_resource(), **(resource_overrides or {})},

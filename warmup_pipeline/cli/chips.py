@@ -1,19 +1,21 @@
 """``warmup chips``: the pool from a terminal.
 
-Holds: ``list``, ``show``, ``add``, ``start``, ``pause``, ``resume``. Do not add: what they do
-(``warmup.operating``), why a chip is where it is (``warmup.standing``).
+Holds: ``list``, ``show``, ``add``, ``start``, ``pause``, ``resume``; ``reconnect``, ``qr`` and
+``webhooks``, which ask the gateways. Do not add: what they do (``warmup.operating``,
+``warmup.sessions``), why a chip is where it is (``warmup.standing``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
 
 from warmup_pipeline.cli import output
-from warmup_pipeline.cli.session import Session, user
+from warmup_pipeline.cli.session import InputError, Session, user
 from warmup_pipeline.domain.degrade import RETURN_TRUST
 from warmup_pipeline.domain.values import DEFAULT_POOL, DEFAULT_ROLE, LISTENER_ROLE, ChipStatus, Provider
 
@@ -434,3 +436,109 @@ def resume(session: Session, names: tuple[str, ...], reason: str, author: str, a
     with session.world(gateways=False) as world:
         changes = resume_chips(world, names, author=author, reason=reason)
     _report(changes, as_json=as_json)
+
+
+@chips.command("reconnect", epilog=_NAMES_HELP)
+@click.argument("names", metavar="ID...", nargs=-1, required=True)
+@_action_options
+@click.pass_obj
+def reconnect(session: Session, names: tuple[str, ...], reason: str, author: str, as_json: bool) -> None:
+    """Bring chips' sessions back now; say what a person must do where that is not enough."""
+    from warmup_pipeline.warmup.sessions import reconnect_chips
+
+    with session.world() as world:
+        done = reconnect_chips(world, names, author=author, reason=reason)
+    if as_json:
+        output.emit_json([one.document() for one in done])
+        return
+    output.table(
+        ("chip", "before", "did", "after", "what a person must do"),
+        [
+            (
+                f"…{one.last4}",
+                one.before,
+                one.action,
+                output.coloured(one.after),
+                one.needs_person or one.detail,
+            )
+            for one in done
+        ],
+    )
+
+
+@chips.command("qr")
+@click.argument("name", metavar="ID")
+@click.option("--code", "by_code", is_flag=True, help="A code to type on the phone instead of a picture.")
+@click.option(
+    "--output", "target", type=click.Path(path_type=Path), help="Write the picture (PNG) to this file."
+)
+@_action_options
+@click.pass_obj
+def show_qr(
+    session: Session, name: str, by_code: bool, target: Path | None, reason: str, author: str, as_json: bool
+) -> None:
+    """Fetch the QR code of a chip's session as a PNG file, or a pairing code.
+
+    ID is the chip's id, instance, label, or the last four digits of its phone. The code is a way into
+    the chip's account as long as it lasts: the file can be read by you alone.
+    """
+    from warmup_pipeline.warmup.sessions import pairing_of
+
+    with session.world() as world:
+        shown = pairing_of(world, name, by_code=by_code, author=author, reason=reason)
+    pairing = shown.pairing
+    path = None
+    if pairing.picture is not None:
+        path = session.cwd / (target or Path(f"qr-{shown.chip.last4}.png"))
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(pairing.picture)
+    if as_json:
+        output.emit_json(
+            {
+                "chip": shown.chip.id,
+                "connected": pairing.connected,
+                "picture": None if path is None else str(path),
+                "code": pairing.code,
+                "expires_at": None if pairing.connected else shown.until,
+            }
+        )
+    elif pairing.connected:
+        click.echo(f"…{shown.chip.last4} is connected: there is nothing to scan.")
+    elif path is None and pairing.code is None:
+        click.echo("The gateway has no code yet; ask again in a few seconds.")
+    else:
+        click.echo(f"{path or pairing.code} (lasts {pairing.lasts.total_seconds():.0f} s)")
+
+
+@chips.command("webhooks", epilog=_NAMES_HELP)
+@click.argument("names", metavar="ID...", nargs=-1, required=True)
+@click.option(
+    "--url", required=True, help="Where the gateways reach `warmup serve`, e.g. https://warmup.example.com."
+)
+@_action_options
+@click.pass_context
+def webhooks(
+    context: click.Context, names: tuple[str, ...], url: str, reason: str, author: str, as_json: bool
+) -> None:
+    """Set chips' webhooks at their gateways: what they call, and with which secret.
+
+    Exits with 1 where a gateway did not take it.
+    """
+    from warmup_pipeline.warmup.sessions import point_webhooks
+
+    session = context.find_object(Session)
+    if session is None:
+        raise InputError("no session was begun")
+    secret = session.settings().webhook_secret
+    if secret is None:
+        raise InputError("WARMUP_WEBHOOK_SECRET is not set: set it first, here and for `warmup serve`")
+    if not url.startswith(("http://", "https://")) or "?" in url or "#" in url:
+        raise InputError("--url must begin with http:// or https:// and have no ? or # part")
+    with session.world() as world:
+        done = point_webhooks(world, names, base_url=url, secret=secret, author=author, reason=reason)
+    if as_json:
+        output.emit_json([{"id": c.id, "last4": c.last4, "set": p is None, "problem": p} for c, p in done])
+    else:
+        output.table(("chip", "webhook"), [(f"…{chip.last4}", problem or "set") for chip, problem in done])
+    context.exit(int(any(problem is not None for _, problem in done)))

@@ -86,7 +86,7 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
         since = cycle.tick - ASK_ABOUT_FOR
         waiting = deliveries.open_questions(tx, cycle.pool, since=since)
         silent = deliveries.silent_sends(tx, cycle.pool, since=since, until=cycle.tick - ZOMBIE_AFTER)
-        questions = questions_of(world, cycle, waiting, everyone)
+        questions = questions_of(world, cycle.tick, waiting, everyone)
         unknown = [question for question in questions if question.is_unknown]
         ours = deliveries.known_ids(tx, cycle.pool, since=since - 2 * CLOCKS_DIFFER_BY) if unknown else set()
         heard = what_waits(

@@ -112,7 +112,12 @@ def resolve(tx: Transaction, names: Sequence[str]) -> list[Chip]:
     return list(found.values())
 
 
-def _checked_words(author: str, reason: str) -> tuple[str, str]:
+def checked_words(author: str, reason: str) -> tuple[str, str]:
+    """Return who acts and why, as they are kept.
+
+    Raises:
+        OperatorError: nobody is named, or in too many words.
+    """
     author, reason = author.strip(), reason.strip()
     if not author or len(author) > _AUTHOR:
         raise OperatorError(f"author must be 1 to {_AUTHOR} characters: it stands beside what was done")
@@ -148,7 +153,7 @@ def _move_chips(
     reason: str,
     move: Callable[[Transaction, Sequence[Chip], Mapping[str, datetime]], Sequence[_Move]],
 ) -> list[Change]:
-    author, reason = _checked_words(author, world.redactor.text(reason))
+    author, reason = checked_words(author, world.redactor.text(reason))
     with world.store.write() as tx:
         _times(tx, world, resolve(tx, names))
         # Read again: on PostgreSQL the chips may have moved between being found and being locked.
@@ -291,7 +296,7 @@ def add_chip(
     Raises:
         OperatorError: a value cannot be used, or phone or instance are another chip's.
     """
-    author, reason = _checked_words(author, world.redactor.text(reason))
+    author, reason = checked_words(author, world.redactor.text(reason))
     try:
         number = phones.normalise(phone)
     except ValueError as error:
@@ -361,7 +366,7 @@ def reset_circuit(world: World, names: Sequence[str], *, author: str, reason: st
     Raises:
         OperatorError: a name means no chip or several.
     """
-    author, reason = _checked_words(author, world.redactor.text(reason))
+    author, reason = checked_words(author, world.redactor.text(reason))
     with world.store.write() as tx:
         found = resolve(tx, names)
         times = _times(tx, world, found)
@@ -430,7 +435,7 @@ def set_kill_switch(
     Raises:
         OperatorError: a value cannot be used, or there is nothing to lift.
     """
-    author, reason = _checked_words(author, world.redactor.text(reason))
+    author, reason = checked_words(author, world.redactor.text(reason))
     if scope not in SCOPES:
         raise OperatorError(f"scope {scope!r} is not one of {', '.join(SCOPES)}")
     if not reason:
@@ -480,7 +485,7 @@ def note_purge(world: World, *, keep_days: int, removed: int, author: str) -> No
     Raises:
         OperatorError: the author cannot be used.
     """
-    author, _ = _checked_words(author, "")
+    author, _ = checked_words(author, "")
     now = world.now()
     with world.store.write() as tx:
         operators.record_action(

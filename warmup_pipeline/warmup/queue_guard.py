@@ -10,10 +10,10 @@ Source: domain.md, "Gateway queue guard".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from warmup_pipeline.domain.values import ConversationState, MessageState
+from warmup_pipeline.domain.values import ConnectionState, ConversationState, MessageState
 from warmup_pipeline.gateways.base import Channel, Gateway, GatewayError
 from warmup_pipeline.store.deliveries import OpenMessage
 from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
@@ -27,10 +27,12 @@ class Removed:
     Attributes:
         message_ids: our ids of the messages.
         error: what ended it before everything was done; the next attempt does the rest.
+        while_down: the session was down before and after it: none of them can have gone.
     """
 
     message_ids: tuple[str, ...] = ()
     error: GatewayError | None = None
+    while_down: bool = False
 
 
 def has_given_up(message: OpenMessage, at: datetime) -> bool:
@@ -50,7 +52,7 @@ def has_given_up(message: OpenMessage, at: datetime) -> bool:
 
 
 async def guard_queue(
-    gateway: Gateway, channel: Channel, questions: Sequence[Question], *, at: datetime
+    gateway: Gateway, channel: Channel, questions: Sequence[Question], *, at: datetime, is_down: bool
 ) -> Removed:
     """Take out of a chip's queue what we had given up on; what is not ours stays.
 
@@ -59,7 +61,22 @@ async def guard_queue(
         channel: the chip.
         questions: everything of ours that the queue may hold.
         at: logical time, UTC.
+        is_down: the session was just seen closed or connecting, and can be believed.
     """
+    removed = await _take_out(gateway, channel, questions, at)
+    if not removed.message_ids or not is_down:
+        return removed
+    try:
+        # Had it opened meanwhile, the head of the queue could have gone.
+        still = (await gateway.connection_state(channel)).state is not ConnectionState.OPEN
+    except GatewayError as error:
+        return replace(removed, error=removed.error or error)
+    return replace(removed, while_down=still)
+
+
+async def _take_out(
+    gateway: Gateway, channel: Channel, questions: Sequence[Question], at: datetime
+) -> Removed:
     try:
         answers = Answers(queued={channel.chip_id: await gateway.queue_of(channel)})
     except GatewayError as error:

@@ -389,10 +389,10 @@ def _fail(tx: Transaction, cycle: Cycle, found: Sequence[tuple[OpenMessage, Find
 
 
 def questions_of(
-    world: World, cycle: Cycle, open_messages: Iterable[OpenMessage], chips: Mapping[str, Chip]
+    world: World, tick: datetime, open_messages: Iterable[OpenMessage], chips: Mapping[str, Chip]
 ) -> list[Question]:
     """Return open messages as questions: with both chips, what they said, and when they were sent."""
-    now = cycle.tick if world.is_simulated else world.now()
+    now = tick if world.is_simulated else world.now()
     found = []
     for message in open_messages:
         sender, recipient = chips.get(message.sender_chip_id), chips.get(message.recipient_chip_id)

@@ -251,7 +251,7 @@ class Watch:
         with self._world.store.read() as tx:
             found = deliveries.may_be_queued(tx, asked, since=self._cycle.tick - QUEUED_FOR)
         return {
-            chip_id: questions_of(self._world, self._cycle, sent, self._chips)
+            chip_id: questions_of(self._world, self._cycle.tick, sent, self._chips)
             for chip_id, sent in found.items()
         }
 
@@ -276,19 +276,15 @@ class Watch:
         return one
 
     async def _clear_queue(self, gateway: Gateway, one: Seen, queued: Sequence[Question]) -> Seen:
-        if not queued:
+        if not queued or one.observation is None:
             return one
-        channel = channel_of(one.chip)
-        removed = await guard_queue(gateway, channel, queued, at=self._cycle.tick)
+        is_down = one.observation.state in _DOWN and not one.is_zombie
+        removed = await guard_queue(
+            gateway, channel_of(one.chip), queued, at=self._cycle.tick, is_down=is_down
+        )
         if removed.error is not None:
             one = replace(one, recovery_error=removed.error)
-        if not removed.message_ids:
-            return one
-        down = one.observation is not None and one.observation.state in _DOWN and not one.is_zombie
-        if down:
-            # Had it opened meanwhile, the head of the queue could have gone.
-            down = (await gateway.connection_state(channel)).state in _DOWN
-        return replace(one, removed=removed.message_ids, removed_while_down=down)
+        return replace(one, removed=removed.message_ids, removed_while_down=removed.while_down)
 
 
 def _wrong_number(chip: Chip, number: str) -> Observation:

@@ -61,6 +61,8 @@ def test_assets_checks_ops_and_jobs_have_their_fixed_names() -> None:
         "pause_chips",
         "resume_chips",
         "reset_circuit",
+        "reconnect_chips",
+        "show_qr_code",
         "set_kill_switch",
         "purge_old_runs",
     } <= jobs

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 
+from warmup_pipeline.assembly import open_world
 from warmup_pipeline.build import build_defs
 from warmup_pipeline.orchestration.jobs import OPERATOR_JOBS
+from warmup_pipeline.orchestration.session_jobs import SESSION_JOBS
+from warmup_pipeline.warmup.world import StandardLog
 from warmup_pipeline_tests.orchestration.conftest import _AUDIT, Project
 from warmup_pipeline_tests.orchestration.test_cycle_run import make_everything_due
 
-NAMES = [job.name for job in OPERATOR_JOBS]
+NAMES = [job.name for job in [*OPERATOR_JOBS, *SESSION_JOBS]]
 
 
 def launch(project: Project, name: str, **config: Any) -> tuple[bool, str]:
@@ -127,3 +131,57 @@ def test_purging_and_resetting_are_recorded(project: Project) -> None:
     assert [action for _, action, _ in actions(project)] == ["purge_old_runs", "reset_circuit"]
     (purged,) = project.rows("SELECT details FROM operator_actions WHERE action = 'purge_old_runs'")
     assert json.loads(purged["details"])["removed"] == 0
+
+
+def sessions_lost(project: Project) -> str:
+    """Have one chip's session logged out at the simulator; returns the chip's last four digits."""
+    asked = "SELECT * FROM chips WHERE provider = 'evolution' AND status = 'warming' ORDER BY id LIMIT 1"
+    (chip,) = project.rows(asked)
+        "SELECT * FROM chips WHERE provider = 'evolution' AND status = 'warming' ORDER BY id LIMIT 1"
+    )
+    with open_world(project.settings, log=StandardLog()) as world:
+        httpx.delete(
+            f"{world.gateways.evolution_url}/instance/logout/{chip['instance']}",
+            headers={"apikey": world.gateways.evolution_key or ""},
+        )
+    return str(chip["last4"])
+
+
+def test_a_reconnected_session_shows_what_was_done_and_what_a_person_must_do(project: Project) -> None:
+    last4 = sessions_lost(project)
+    succeeded, told = launch(project, "reconnect_chips", chips=[last4], reason="it is out", author="ana")
+    assert succeeded
+    assert f"…{last4}: closed →" in told
+    assert "scan the QR code" in json.dumps(metadata_of(project))
+    assert actions(project) == [("ana", "reconnect_chips", "it is out")]
+    succeeded, told = launch(project, "reconnect_chips", chips=["9999"])
+    assert not succeeded
+    assert "there is no chip '9999'" in told
+
+
+def test_the_qr_code_is_a_picture_on_the_runs_page_with_its_expiry(project: Project) -> None:
+    last4 = sessions_lost(project)
+    succeeded, told = launch(project, "show_qr_code", chip=last4)
+    assert succeeded, told
+    shown = metadata_of(project)
+    assert "](data:image/png;base64,iVBOR" in shown["qr_code"]
+    assert "Expires at" in shown["qr_code"]
+    assert shown["expires_at"]
+    assert "base64" not in told
+    succeeded, told = launch(project, "show_qr_code", chip=last4, by_code=True)
+    assert succeeded
+    assert metadata_of(project)["pairing_code"].startswith("`")
+    succeeded, told = launch(project, "show_qr_code", chip="")
+    assert not succeeded
+    assert "there is no chip" in told
+
+
+def metadata_of(project: Project) -> dict[str, Any]:
+    """Return the metadata of the last run's output, as texts."""
+    run = project.instance.get_runs(limit=1)[0]
+    found: dict[str, Any] = {}
+    for entry in project.instance.all_logs(run.run_id):
+        event = entry.dagster_event
+        if event is not None and event.event_type_value == "STEP_OUTPUT":
+            found |= {key: value.value for key, value in event.step_output_data.metadata.items()}
+    return found
