@@ -74,8 +74,13 @@ class _Done:
     told: int
 
 
-def refresh_connections(world: World, cycle: Cycle) -> StepReport:
+def refresh_connections(world: World, cycle: Cycle, *, acts: bool = True) -> StepReport:
     """Observe every participating or degraded chip, recover what is down, confirm and resolve messages.
+
+    Args:
+        world: what the step works with.
+        cycle: the cycle.
+        acts: recover sessions and clear queues; ``False`` asks only, and changes nothing at a gateway.
 
     Raises:
         ExceptionGroup: our own code raised for some chips; the others were dealt with.
@@ -93,7 +98,7 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
             tx, cycle.pool, unknown_at=(q.message.recipient_chip_id for q in unknown), at=cycle.tick
         )
     observed = [c for c in everyone.values() if c.status in OBSERVED_STATUSES and c.role != LISTENER_ROLE]
-    watch = Watch(world, cycle, everyone, known, questions, ours, silent, heard)
+    watch = Watch(world, cycle, everyone, known, questions, ours, silent, heard, acts=acts)
     watched = run_in_loop(world, watch.look(observed))
     findings = judge(unknown, watched.asked.answers, ours) if unknown else []
     done = _write(world, cycle, watched, findings, heard)

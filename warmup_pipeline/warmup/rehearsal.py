@@ -2,8 +2,8 @@
 
 Holds: :func:`rehearse_cycle`. The cycle's own steps run, up to and without the sending, inside one
 transaction that is rolled back at the end. Gateways are asked for connection states, which changes
-nothing there; no recovery is attempted and nothing is sent or marked. Do not add: rules, another way
-to decide.
+nothing there; no recovery is attempted, no queue is cleared, and nothing is sent or marked. Do not
+add: rules, another way to decide.
 
 Source: interface.md, "Command line" (``warmup cycle --dry-run``).
 """
@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from warmup_pipeline.domain.values import OBSERVED_STATUSES, ClockKind, ConnectionState
-from warmup_pipeline.store import chips, connections, pools
-from warmup_pipeline.store.connections import Connection
+from warmup_pipeline.domain.values import ClockKind
+from warmup_pipeline.store import pools
 from warmup_pipeline.store.cycle_report import CycleFacts, facts_of_cycle
 from warmup_pipeline.store.engine import PoolNotFound, Store, Transaction
 from warmup_pipeline.warmup.claim import claim_due
@@ -89,9 +88,10 @@ def rehearse_cycle(world: World, pool: str, *, at: datetime | None = None) -> Re
             if at is not None:
                 moment = at
                 inner = replace(inner, now=lambda: moment)
-            _prepare(tx, inner, pool, at)
+            _prepare(tx, pool, at)
             cycle, _ = begin_cycle(inner, pool, root_run_id=None, asked_tick=at)
-            for step in (refresh_connections, plan_day, claim_due, pair_chips, validate_sends):
+            refresh_connections(inner, cycle, acts=False)
+            for step in (plan_day, claim_due, pair_chips, validate_sends):
                 step(inner, cycle)
             found = Rehearsal(pool, cycle.tick, facts_of_cycle(tx, cycle.id))
             _undo()
@@ -106,8 +106,8 @@ def _undo() -> None:
     raise _Undo
 
 
-def _prepare(tx: Transaction, world: World, pool: str, at: datetime | None) -> None:
-    """Put a stepped clock where it is asked to stand, and let no chip be due for a recovery."""
+def _prepare(tx: Transaction, pool: str, at: datetime | None) -> None:
+    """Put a stepped clock where it is asked to stand."""
     try:
         tx.lock_pool(pool)
     except PoolNotFound as error:
@@ -115,35 +115,3 @@ def _prepare(tx: Transaction, world: World, pool: str, at: datetime | None) -> N
     clock = pools.get(tx, pool)
     if at is not None and clock.clock is ClockKind.STEPPED:
         pools.move_clock(tx, pool, at)
-    moment = at or clock.now(world.now())
-    known = connections.of_pool(tx, pool)
-    observed = chips.of_pool(tx, pool, statuses=OBSERVED_STATUSES)
-    never_asked = Connection(
-        chip_id="",
-        pool=pool,
-        state=ConnectionState.UNKNOWN,
-        since=moment,
-        observed_at=None,
-        asked_at=moment,
-        detail="",
-        needs_person=None,
-        recovery_attempts=0,
-        last_recovery_at=None,
-        last_recovery_action=None,
-        last_recovery_detail=None,
-        next_recovery_at=None,
-        recovered_at=None,
-        last_error_at=None,
-        gateway_error=None,
-        gateway_error_cycle_id=None,
-    )
-    connections.store(
-        tx,
-        [
-            replace(
-                known.get(chip.id, replace(never_asked, chip_id=chip.id)),
-                next_recovery_at=moment + timedelta(days=1),
-            )
-            for chip in observed
-        ],
-    )

@@ -114,6 +114,7 @@ class Watch:
         ours: gateway ids that are those of messages of ours already.
         silent: by chip, newest first, the sends after which nothing was ever confirmed.
         heard: what webhooks said and no cycle has applied yet.
+        acts: recover sessions and clear queues; else nothing is changed at any gateway.
     """
 
     def __init__(
@@ -126,6 +127,8 @@ class Watch:
         ours: set[str],
         silent: Mapping[str, Sequence[SilentSend]],
         heard: Waiting,
+        *,
+        acts: bool = True,
     ) -> None:
         self._world = world
         self._cycle = cycle
@@ -136,6 +139,7 @@ class Watch:
         self._silent = silent
         self._heard = heard
         self._reopened = heard.reopened
+        self._acts = acts
 
     async def look(self, observed: Sequence[Chip]) -> Watched:
         """Look at every observed chip; see the module's text for the order."""
@@ -162,7 +166,9 @@ class Watch:
                     is_zombie=True,
                     observation=Observation(ConnectionState.CLOSED, ZOMBIE_DETAIL),
                 )
-            needing = [one for one in seen.values() if self._is_due(one) or self._has_returned(one)]
+            needing = [
+                one for one in seen.values() if self._acts and (self._is_due(one) or self._has_returned(one))
+            ]
             queued = self._queued(hub, needing)
             brought = await run_together(needing, lambda one: self._bring_back(hub, one, queued))
             seen |= {one.chip.id: one for one in brought if isinstance(one, Seen)}

@@ -67,7 +67,6 @@ class World:
         now: the real time, UTC. A cycle's logical time is its tick, never this.
         transport_factory: makes the HTTP transport of each client; ``None`` for real sockets.
         loop_factory: makes the event loop of each step that talks to gateways; ``None`` for a real one.
-        dry_run: do everything but ask gateways to act and keep what was decided.
     """
 
     store: Store

@@ -137,8 +137,6 @@ def sessions_lost(project: Project) -> str:
     """Have one chip's session logged out at the simulator; returns the chip's last four digits."""
     asked = "SELECT * FROM chips WHERE provider = 'evolution' AND status = 'warming' ORDER BY id LIMIT 1"
     (chip,) = project.rows(asked)
-        "SELECT * FROM chips WHERE provider = 'evolution' AND status = 'warming' ORDER BY id LIMIT 1"
-    )
     with open_world(project.settings, log=StandardLog()) as world:
         httpx.delete(
             f"{world.gateways.evolution_url}/instance/logout/{chip['instance']}",
