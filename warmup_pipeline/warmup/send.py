@@ -62,6 +62,12 @@ GATEWAY_DOWN: Final = "gateway_down"
 OUT_OF_TIME: Final = "cycle_out_of_time"
 SWITCHED_OFF: Final = "kill_switch"
 
+_NOT_BEGUN: Final = {
+    GATEWAY_DOWN: "the gateway let nobody in, or could not be reached",
+    OUT_OF_TIME: "the cycle is near its end and stopped sending",
+    SWITCHED_OFF: "sending was switched off",
+}
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -423,6 +429,14 @@ class _Sender:
             )
             activity_store.release(tx, released)
         self._tally.withdrawn[reason] += len(approvals)
+        self._say(
+            f"{len(approvals)} not begun and due again at {again.astimezone(self._world.policy.zone):%H:%M}: "
+            f"{_NOT_BEGUN[reason]}"
+        )
+
+    def _say(self, text: str) -> None:
+        self._world.log.warning(text)
+        self._tally.notes.insert(0, text)
 
     # -- actions -------------------------------------------------------------------------------
 

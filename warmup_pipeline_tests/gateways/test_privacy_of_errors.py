@@ -163,13 +163,17 @@ def test_no_error_shows_a_secret_or_a_phone(fault: Act, use: Use, caplog: pytest
     assert_clean(caplog.text)
 
 
-@pytest.mark.parametrize("use", [USES["text"], USES["state"]], ids=["text", "state"])
-def test_an_unreachable_server_shows_no_secret_and_no_phone(use: Use, refused_port: int) -> None:
+NOTHING_TO_ASK = {"messages": 1, "queue": 1, "unqueue": 1, "privacy id": 1}
+"""Uses for which one of the two gateways has no route, and so no error."""
+
+
+@pytest.mark.parametrize("name", USES)
+def test_an_unreachable_server_shows_no_secret_and_no_phone(name: str, refused_port: int) -> None:
     async def scenario() -> list[Any]:
         async with hub_for(f"http://127.0.0.1:{refused_port}") as hub:
-            return await outcomes(use, hub)
+            return await outcomes(USES[name], hub)
 
-    assert assert_all_clean(asyncio.run(scenario())) == 2
+    assert assert_all_clean(asyncio.run(scenario())) == 2 - NOTHING_TO_ASK.get(name, 0)
 
 
 class _Telling(httpx.AsyncBaseTransport):
@@ -181,15 +185,15 @@ class _Telling(httpx.AsyncBaseTransport):
         raise httpx.ReadError(words) from OSError(words)
 
 
-@pytest.mark.parametrize("use", [USES["text"], USES["state"]], ids=["text", "state"])
-def test_an_exception_that_tells_the_request_is_replaced_by_one_that_does_not(use: Use) -> None:
+@pytest.mark.parametrize("name", USES)
+def test_an_exception_that_tells_the_request_is_replaced_by_one_that_does_not(name: str) -> None:
     async def scenario() -> list[Any]:
         async with hub_for("http://127.0.0.1:9", transport_factory=_Telling) as hub:
-            return await outcomes(use, hub)
+            return await outcomes(USES[name], hub)
 
     results = asyncio.run(scenario())
-    assert assert_all_clean(results) == 2
-    for error in results:
+    assert assert_all_clean(results) == 2 - NOTHING_TO_ASK.get(name, 0)
+    for error in (result for result in results if isinstance(result, GatewayError)):
         assert isinstance(error.__cause__, RedactedCauseError)
         assert "ReadError" in str(error.__cause__)
         assert "OSError" in str(error.__cause__)

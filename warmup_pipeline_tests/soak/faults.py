@@ -109,6 +109,7 @@ class Found:
         row: the state of the message, activity (read) or connection (state).
         traceback: a whole traceback stands where the operator looks.
         took: seconds of the step.
+        words: everything that the row and the log say, tracebacks included.
     """
 
     failure: str
@@ -118,6 +119,7 @@ class Found:
     row: str
     traceback: bool
     took: float
+    words: str
 
 
 class _Counting(httpx.AsyncHTTPTransport):
@@ -330,7 +332,8 @@ class _Bench:
             failure, state = row["failure_class"] or "", row["state"]
             traceback = state == "accepted" or "Traceback" in (row["traceback"] or "")
         counted = circuit[0]["consecutive_failures"] if circuit else 0
-        return Found(failure, requests, rest, counted, state, traceback, took)
+        words = "\n".join([str(row), *(text for _, text in log.entries), str(chip["last_error_text"])])
+        return Found(failure, requests, rest, counted, state, traceback, took, words)
 
 
 def _first_asked(call: str, routes: list[str]) -> int:

@@ -15,6 +15,7 @@ from warmup_pipeline.domain.values import Provider
 from warmup_pipeline.store import migrate
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline_tests.soak.faults import FAULTS, Case, Found, measure, table
+from warmup_pipeline_tests.support import EVOLUTION_KEY, ZAPI_CLIENT_TOKEN, chip_row
 
 
 class Expected(NamedTuple):
@@ -107,6 +108,13 @@ def test_every_call_of_both_gateways_takes_a_fault_for_what_it_is(
 
 def test_every_failure_keeps_its_traceback(found: dict[Case, Found]) -> None:
     assert [case for case, one in found.items() if not one.traceback] == []
+
+
+def test_no_failure_shows_a_secret_or_a_phone_in_its_row_or_in_the_log(found: dict[Case, Found]) -> None:
+    rows = [chip_row(n, ddd=11) for n in range(1, 2 * len(found) + 1)]
+    hidden = [row["phone"] for row in rows] + [EVOLUTION_KEY, ZAPI_CLIENT_TOKEN, "token-of-"]
+    shown = {case: [one for one in hidden if one in found[case].words] for case in found}
+    assert {case: words for case, words in shown.items() if words} == {}
 
 
 def test_the_table_shows_every_case_once(found: dict[Case, Found]) -> None:
