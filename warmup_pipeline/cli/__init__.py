@@ -18,6 +18,7 @@ from warmup_pipeline.cli.gateway_sim import gateway_sim
 from warmup_pipeline.cli.health import health
 from warmup_pipeline.cli.importing import import_command
 from warmup_pipeline.cli.policy import policy
+from warmup_pipeline.cli.purge import purge
 from warmup_pipeline.cli.serve import serve
 from warmup_pipeline.cli.session import OneLineGroup, Session
 from warmup_pipeline.cli.simulate import simulate
@@ -49,5 +50,6 @@ main.add_command(chips)
 main.add_command(health)
 main.add_command(gateway_sim)
 main.add_command(policy)
+main.add_command(purge)
 main.add_command(simulate)
 main.add_command(serve)

@@ -1,6 +1,6 @@
-"""What commands ask of Dagster: run a cycle, read the latest check results, forget runs.
+"""What commands ask of Dagster: run a cycle, read the latest check results, forget and purge runs.
 
-Holds: the three calls, so that one module of the command line knows ``orchestration.launching`` and
+Holds: these calls, so that one module of the command line knows ``orchestration.launching`` and
 no command imports Dagster before it must. Do not add: anything that Dagster's own calls do (that is
 ``orchestration``).
 """
@@ -50,6 +50,12 @@ class Runner:
         from warmup_pipeline.orchestration import launching
 
         return list(launching.latest_results(self.instance))
+
+    def purge(self, keep_days: int) -> dict[str, int]:
+        """Remove what is older than so many days; returns what was removed, by name."""
+        from warmup_pipeline.orchestration.retention import purge_old_runs
+
+        return purge_old_runs(self.instance, keep_days=keep_days).numbers()
 
     def forget_runs(self, pool: str) -> int:
         """Delete the runs of a pool's cycles; returns how many."""
