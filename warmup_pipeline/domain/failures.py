@@ -64,9 +64,12 @@ class Evidence:
 
 
 _RESTRICTION: Final = re.compile(
-    r"\b(?:blocked|banned|restricted|restriction|spam|shadow[\s_-]?ban(?:ned)?|reject(?:ed|s)?)\b",
+    r"(?<![a-z])(?:blocked|banned|restricted|restriction|spam|shadow[\s_-]?ban(?:ned)?|reject(?:ed|s)?)(?![a-z])",
     re.IGNORECASE,
 )
+"""Whole words; also in codes, where ``_`` or a digit is their edge (``account_banned``)."""
+_CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+"""Where a code in camel case has an edge (``accountRestricted``)."""
 _RATE: Final = re.compile(r"rate[\s_-]?overlimit", re.IGNORECASE)
 
 SENDER_ERRORS: Final = frozenset(
@@ -93,7 +96,7 @@ def classify(evidence: Evidence) -> FailureClass:
         return FailureClass.RATE_LIMITED
     if evidence.status == 401 or evidence.bad_credentials or evidence.stage is Stage.CONNECT:
         return FailureClass.GATEWAY
-    if _RESTRICTION.search(evidence.text):
+    if _RESTRICTION.search(_CAMEL.sub(" ", evidence.text)):
         return FailureClass.RESTRICTION
     if evidence.status in (400, 403, 404):
         return FailureClass.PERMANENT

@@ -81,6 +81,8 @@ class Candidate:
     """Messages received this local day."""
     has_opening: bool
     """Whether a conversation of its own plan is due."""
+    opens_with_media: bool = False
+    """Its due opening begins with a picture or an audio note, which only it can send."""
     partners_today: frozenset[str] = frozenset()
     """Chip ids it opened with, or was opened by, this local day, from the opening's acceptance."""
 
@@ -224,7 +226,7 @@ def pair(
     possible served, then the highest total). Between equal scores those who received least today come
     first; what is still equal is decided by a digest of chip id and tick. The order of ``candidates``
     does not matter. When both have an opening due, the one that sent less today in proportion to what
-    it received opens.
+    it received opens; but one whose opening is a picture or an audio note sends it itself.
 
     Up to :data:`EXACT_UP_TO` chips the result is the optimum; beyond, it is found in near-linear time
     and comes within 0.5 % of it (``warmup_pipeline_tests.benchmarks.pairing``).
@@ -267,7 +269,10 @@ def pair(
 def _pairing(pool: _Pool, first: int, second: int, history: PairHistory) -> Pairing:
     """Say who opens. Vertices are numbered by digest of chip id and tick, so a tie goes to the lower one."""
     a, b = pool.chips[first], pool.chips[second]
-    if b.has_opening:
+    if b.has_opening and a.opens_with_media is not b.opens_with_media:
+        if b.opens_with_media:
+            a, b = b, a
+    elif b.has_opening:
         a_sends, b_sends = (
             (a.sent_today + 1) * (b.received_today + 1),
             (b.sent_today + 1) * (a.received_today + 1),

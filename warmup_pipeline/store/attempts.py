@@ -22,6 +22,7 @@ from warmup_pipeline.domain.values import (
     ACCEPTED_STATES,
     CONVERSA_PAR,
     ActivityState,
+    FailureClass,
     MessageState,
     RowSource,
 )
@@ -30,8 +31,16 @@ from warmup_pipeline.store.schema import activities, messages
 succeeded: Final = messages.c.state.in_(sorted(ACCEPTED_STATES))
 """A message that was accepted and has not failed since."""
 
-failed: Final = messages.c.state == MessageState.FAILED
-"""A message that was certainly not accepted, or failed later."""
+failed: Final = sa.and_(
+    messages.c.state == MessageState.FAILED,
+    sa.or_(
+        messages.c.http_attempts > 0,
+        messages.c.accepted_at.is_not(None),
+        sa.func.coalesce(messages.c.failure_class, "") != FailureClass.BUG,
+    ),
+)
+"""A message that was certainly not accepted, or failed later. One whose process ended before its call
+began is none: nothing that was not attempted counts as a failure (domain.md, "The cycle", step 5)."""
 
 is_history: Final = sa.and_(
     activities.c.source == RowSource.IMPORT,

@@ -17,7 +17,6 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
 from warmup_pipeline.domain.values import (
-    LIMIT_STATES,
     OPEN_ACTIVITY_STATES,
     ActivityState,
     Decision,
@@ -35,6 +34,7 @@ from warmup_pipeline.store.attempts import (
     succeeded,
 )
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.messages import in_limits
 from warmup_pipeline.store.schema import (
     activities,
     chip_metrics,
@@ -141,7 +141,6 @@ class PhaseLimits:
         return sa.case((cycles.c.policy == self.policy, by_phase(self.of_policy)), else_=by_phase(self.caps))
 
 
-_in_limits = messages.c.state.in_(sorted(LIMIT_STATES))
 _HOUR_MS = 3_600_000
 
 
@@ -159,12 +158,12 @@ def _over(
                 opening_balances.c.day == messages.c.sent_day,
             ),
         )
-        .where(_in_limits)
+        .where(in_limits)
         .subquery()
     )
     return _found(
         tx,
-        sa.select(sa.func.count()).select_from(messages).where(_in_limits),
+        sa.select(sa.func.count()).select_from(messages).where(in_limits),
         sa.select(judged.c.sender_chip_id).where(judged.c.nth + judged.c.brought > judged.c.most),
     )
 
@@ -364,14 +363,14 @@ def openings_due(tx: Transaction, pool: str, day: date, at: datetime, types: Seq
 
 
 def sends_since(tx: Transaction, pool: str, since: datetime) -> tuple[int, int]:
-    """Return (approvals to send, messages written down) of a pool since an instant."""
+    """Return (approvals to send, messages that a gateway accepted) of a pool since an instant."""
     approved = sa.select(sa.func.count()).where(
         presend_validations.c.pool == pool,
         presend_validations.c.at > since,
         presend_validations.c.subject != "action",
         presend_validations.c.decision == Decision.APPROVE,
     )
-    sent = sa.select(sa.func.count()).where(messages.c.pool == pool, messages.c.sent_at > since)
+    sent = sa.select(sa.func.count()).where(messages.c.pool == pool, messages.c.sent_at > since, succeeded)
     run = tx.connection.execute
     return int(run(approved).scalar_one()), int(run(sent).scalar_one())
 

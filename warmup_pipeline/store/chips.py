@@ -25,7 +25,7 @@ from warmup_pipeline.domain.values import (
     Provider,
 )
 from warmup_pipeline.store.bulk import insert_new_rows, insert_rows, update_rows, upsert_rows
-from warmup_pipeline.store.engine import TakenByAnother, Transaction
+from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, TakenByAnother, Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import brake_signals, chips, circuits, opening_balances
 
@@ -253,6 +253,16 @@ def _rest_half_open() -> sa.Update:
 def add_brake_signals(tx: Transaction, signals: Sequence[tuple[str, str, datetime]]) -> None:
     """Store bad signals as (chip id, kind, at); one already there stays as it is."""
     insert_new_rows(tx, brake_signals, [{"chip_id": c, "kind": k, "at": at} for c, k, at in signals])
+
+
+def move_brake_signals(
+    tx: Transaction, signals: Sequence[tuple[str, str, datetime]], *, at: datetime
+) -> None:
+    """Move bad signals that last on to an instant: (chip id, kind, where each stands now)."""
+    for start in range(0, len(signals), ROWS_PER_STATEMENT):
+        rows = signals[start : start + ROWS_PER_STATEMENT]
+        key = sa.tuple_(brake_signals.c.chip_id, brake_signals.c.kind, brake_signals.c.at)
+        tx.connection.execute(sa.update(brake_signals).where(key.in_(rows)).values(at=at))
 
 
 @remembered(brake_signals, chips)

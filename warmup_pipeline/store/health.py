@@ -23,6 +23,7 @@ from warmup_pipeline.domain.values import (
     CircuitState,
     ConnectionState,
 )
+from warmup_pipeline.store.attempts import is_history
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.schema import (
     activities,
@@ -73,12 +74,13 @@ def activities_of_day(tx: Transaction, days: Mapping[str, date]) -> dict[str, Ty
             _count(state == ActivityState.UNKNOWN),
         )
         .where(
+            ~is_history,
             sa.or_(
                 *(
                     sa.and_(activities.c.pool == pool, activities.c.day == day)
                     for pool, day in sorted(days.items())
                 )
-            )
+            ),
         )
         .group_by(activities.c.type)
         .order_by(activities.c.type)

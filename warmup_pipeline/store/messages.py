@@ -33,7 +33,9 @@ UNCONFIRMED_COUNTS_FOR: Final = timedelta(minutes=60)
 """How long a confirmable message counts without confirmation (domain.md, "Confirmed, not just accepted")."""
 
 _accepted = messages.c.state.in_(sorted(ACCEPTED_STATES))
-_in_limits = messages.c.state.in_(sorted(LIMIT_STATES))
+in_limits: Final = sa.or_(messages.c.state.in_(sorted(LIMIT_STATES)), messages.c.accepted_at.is_not(None))
+"""A message that counts in its sender's limits. One that was accepted and failed later stays: the gateway
+was given it, and a receipt that comes after the failure may lift it up again."""
 _failed = messages.c.state == MessageState.FAILED
 _is_sending = messages.c.state == MessageState.SENDING
 
@@ -172,7 +174,7 @@ def _use_of_limits() -> sa.Select[Any]:
         .where(
             messages.c.pool == sa.bindparam("in_pool"),
             messages.c.sent_day >= sa.bindparam("yesterday"),
-            _in_limits,
+            in_limits,
         )
         .group_by(messages.c.sender_chip_id)
     )
@@ -320,8 +322,8 @@ def _sums() -> tuple[sa.Select[Any], sa.Select[Any]]:
                     _accepted, messages.c.confirmable.is_(sa.true()), messages.c.confirmed_at.is_not(None)
                 )
             ),
-            _sum(sa.and_(_accepted, messages.c.kind == MessageKind.PICTURE)),
-            _sum(sa.and_(_accepted, messages.c.kind == MessageKind.AUDIO)),
+            _sum(sa.and_(counts_now, messages.c.kind == MessageKind.PICTURE)),
+            _sum(sa.and_(counts_now, messages.c.kind == MessageKind.AUDIO)),
             _sum(sa.and_(error, messages.c.sent_at > sa.bindparam("a_day_ago"))),
             _sum(sa.and_(_failed, messages.c.failure_class == FailureClass.RESTRICTION)),
             sa.type_coerce(sa.func.max(sa.case((error, messages.c.sent_at))), messages.c.sent_at.type),

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from warmup_pipeline.domain.circuit import CLOSED
+from warmup_pipeline.domain.circuit import CLOSED, Circuit
 from warmup_pipeline.domain.values import (
     LISTENER_ROLE,
     OBSERVED_STATUSES,
+    CircuitState,
     ConnectionState,
     FailureClass,
     MessageState,
@@ -63,6 +64,11 @@ def next_recovery(attempts: int, at: datetime) -> datetime:
     return at + (RECOVER_EVERY if attempts < FREQUENT_ATTEMPTS else RECOVER_SELDOM)
 
 
+def _soonest_recovery(row: Connection) -> datetime | None:
+    """Return when a session that is back may be recovered again: one that flaps is not restarted each time."""
+    return None if row.last_recovery_at is None else row.last_recovery_at + RECOVER_EVERY
+
+
 @dataclass(frozen=True, slots=True)
 class _Done:
     """What was written down."""
@@ -88,6 +94,7 @@ def refresh_connections(world: World, cycle: Cycle, *, acts: bool = True) -> Ste
     with world.store.read() as tx:
         everyone = {chip.id: chip for chip in chips.of_pool(tx, cycle.pool)}
         known = connections.of_pool(tx, cycle.pool)
+        breakers = chips.breakers(tx, cycle.pool)
         since = cycle.tick - ASK_ABOUT_FOR
         waiting = deliveries.open_questions(tx, cycle.pool, since=since)
         silent = deliveries.silent_sends(tx, cycle.pool, since=since, until=cycle.tick - ZOMBIE_AFTER)
@@ -98,7 +105,8 @@ def refresh_connections(world: World, cycle: Cycle, *, acts: bool = True) -> Ste
             tx, cycle.pool, unknown_at=(q.message.recipient_chip_id for q in unknown), at=cycle.tick
         )
     observed = [c for c in everyone.values() if c.status in OBSERVED_STATUSES and c.role != LISTENER_ROLE]
-    watch = Watch(world, cycle, everyone, known, questions, ours, silent, heard, acts=acts)
+    refused = [i for i, row in known.items() if _was_refused(row, breakers.get(i, CLOSED))]
+    watch = Watch(world, cycle, everyone, known, questions, ours, silent, heard, refused, acts=acts)
     watched = run_in_loop(world, watch.look(observed))
     findings = judge(unknown, watched.asked.answers, ours) if unknown else []
     done = _write(world, cycle, watched, findings, heard)
@@ -144,6 +152,23 @@ def _write(
         never = [Finding(i, None, _DEQUEUED) for i in gone if i not in settled]
         resolved = apply(tx, world, cycle, [*findings, *never])
     return _Done(rows, returned, confirmed, resolved, len(told))
+
+
+def _closed_by_a_send(row: Connection) -> bool:
+    """Whether a chip counts as disconnected only because a send was refused so.
+
+    Its gateway may go on saying open; then it has not come back, for it was never away.
+    """
+    return row.state is ConnectionState.CLOSED and row.since == row.last_error_at == row.observed_at
+
+
+def _was_refused(row: Connection, breaker: Circuit) -> bool:
+    """Whether sends were refused as disconnected one after the other, until the breaker opened by it."""
+    return (
+        breaker.state is CircuitState.OPEN
+        and row.state is ConnectionState.CLOSED
+        and row.since == row.last_error_at == breaker.opened_at
+    )
 
 
 def _history(
@@ -224,6 +249,7 @@ def _connection_after(
     definite = observation.state is not ConnectionState.UNKNOWN
     state = observation.state if definite else before.state
     was_down = before.state in (ConnectionState.CLOSED, ConnectionState.CONNECTING)
+    was_away = was_down and not _closed_by_a_send(before)
     after = replace(
         before,
         asked_at=tick,
@@ -253,14 +279,14 @@ def _connection_after(
             next_recovery_at=next_recovery(attempts, tick),
         )
     if after.state is ConnectionState.OPEN:
-        came_back = was_down or one.recovery is not None
+        came_back = was_away or one.recovery is not None
         # A session that was dead though it said open is not alive because it says so.
         doubtful = after.last_recovery_action == ZOMBIE_RESTART and one.chip.id not in alive
         after = replace(
             after,
             needs_person=None,
             recovery_attempts=after.recovery_attempts if doubtful else 0,
-            next_recovery_at=after.next_recovery_at if doubtful else None,
+            next_recovery_at=after.next_recovery_at if doubtful else _soonest_recovery(after),
             recovered_at=tick if came_back else before.recovered_at,
             last_error_at=None if came_back else before.last_error_at,
         )

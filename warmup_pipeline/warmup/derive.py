@@ -357,7 +357,11 @@ def derive_phase_transitions(world: World, cycle: Cycle) -> StepReport:
 
 
 def _signal_unconfirmed(tx: Transaction, cycle: Cycle) -> None:
-    """Signal chips whose deliveries are confirmed too rarely, once a day while it lasts."""
+    """Signal chips whose deliveries are confirmed too rarely, in every cycle while it lasts.
+
+    What lasts is one signal that moves on, not one row a cycle: brake and hold end three days after the
+    last cycle that saw it.
+    """
     known = chips.last_brake_signals(tx, cycle.pool, since=cycle.tick - _ONE_DAY)
     lately = derived_store.recent_confirmations(
         tx,
@@ -366,15 +370,11 @@ def _signal_unconfirmed(tx: Transaction, cycle: Cycle) -> None:
         since_day=cycle.day - timedelta(days=RECENT_DELIVERIES_DAYS),
         last=JUDGED_DELIVERIES,
     )
-    chips.add_brake_signals(
-        tx,
-        [
-            (chip_id, UNCONFIRMED, cycle.tick)
-            for chip_id, (confirmed, looked_at) in sorted(lately.items())
-            if delivery_signal(confirmed, looked_at)
-            and all(kind != UNCONFIRMED for kind, _ in known.get(chip_id, ()))
-        ],
-    )
+    bad = [i for i, (confirmed, looked_at) in sorted(lately.items()) if delivery_signal(confirmed, looked_at)]
+    lasting = {i: at for i in bad for kind, at in known.get(i, ()) if kind == UNCONFIRMED}
+    moving = [(i, UNCONFIRMED, at) for i, at in lasting.items() if at < cycle.tick]
+    chips.move_brake_signals(tx, moving, at=cycle.tick)
+    chips.add_brake_signals(tx, [(i, UNCONFIRMED, cycle.tick) for i in bad if i not in lasting])
 
 
 def _transitions(

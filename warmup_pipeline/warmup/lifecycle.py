@@ -197,8 +197,9 @@ def take_up_cycle(world: World, root_run_id: str) -> Cycle:
                 f"that of {cycle.tick.astimezone(zone):%Y-%m-%d %H:%M} is not run again; start a new run"
             )
         if newest.state == "failed":
-            fresh = stepped or now < cycle.tick + 2 * INTERVAL
-            cycles.reopen(tx, cycle.id, lease_until=now + LEASE if fresh else now)
+            # On the system clock a lease ends 290 s after its tick, whoever holds it.
+            until = now + LEASE if stepped else max(now, cycle.tick + LEASE)
+            cycles.reopen(tx, cycle.id, lease_until=until)
         return cycles.get(tx, cycle.id) or cycle
 
 

@@ -23,7 +23,13 @@ from warmup_pipeline.domain.conversation import (
 from warmup_pipeline.domain.localtime import window_bounds
 from warmup_pipeline.domain.pairing import Candidate, PairHistory
 from warmup_pipeline.domain.presend import is_connected, takes_part, validate
-from warmup_pipeline.domain.values import ActivityState, CircuitState, ConversationState, Decision
+from warmup_pipeline.domain.values import (
+    ActivityState,
+    CircuitState,
+    ConversationState,
+    Decision,
+    MessageKind,
+)
 from warmup_pipeline.store import activities, conversations, messages
 from warmup_pipeline.store import pairings as pairing_store
 from warmup_pipeline.store.activities import Activity, Deferral
@@ -128,7 +134,7 @@ def pair_chips(world: World, cycle: Cycle) -> StepReport:
         short = {chip_id for chip_id in ready if facts.budget(chip_id) < _OPENER_TURNS}
         openers = {chip_id: a for chip_id, a in ready.items() if chip_id not in short}
         already = pairing_store.chips_paired_in(tx, cycle.id)
-        candidates = _candidates(tx, facts, cycle, openers, already) if openers else []
+        candidates = _candidates(tx, world, facts, cycle, openers, already) if openers else []
         result = pairing.pair(
             candidates,
             _history(tx, world, cycle, facts),
@@ -170,8 +176,17 @@ def pair_chips(world: World, cycle: Cycle) -> StepReport:
     )
 
 
+def _is_media(world: World, activity: Activity) -> bool:
+    return MessageKind.TEXT not in world.activities.openings[activity.type].opens_with
+
+
 def _candidates(
-    tx: Transaction, facts: PoolFacts, cycle: Cycle, openers: Mapping[str, Activity], already: set[str]
+    tx: Transaction,
+    world: World,
+    facts: PoolFacts,
+    cycle: Cycle,
+    openers: Mapping[str, Activity],
+    already: set[str],
 ) -> list[Candidate]:
     traffic = messages.traffic_today(tx, cycle.pool, cycle.day)
     partners = conversations.partners_on(tx, cycle.pool, cycle.day)
@@ -189,6 +204,7 @@ def _candidates(
                 sent_today=sent,
                 received_today=received,
                 has_opening=chip_id in openers,
+                opens_with_media=chip_id in openers and _is_media(world, openers[chip_id]),
                 partners_today=frozenset(partners.get(chip_id, ())),
             )
         )

@@ -47,11 +47,14 @@ def reply_put_off_until(world: World, cycle: Cycle, conversation: Conversation, 
     """Return when a reply that cannot go now is due again.
 
     One that cannot go today moves to the window's opening on the next day plus 2-20 minutes
-    (domain.md, "A conversation").
+    (domain.md, "A conversation"); so does one that is put off before the window opens, or all that
+    waited through the night would go at once.
     """
-    _, closes = window_bounds(cycle.day, world.policy)
-    if until < closes:
+    opens, closes = window_bounds(cycle.day, world.policy)
+    if opens < until < closes:
         return until
+    if until <= opens:
+        return next_day_reply_at(opens, conversation.id, conversation.next_turn)
     return next_day_reply_at(
         next_window_start(max(cycle.tick, closes), world.policy), conversation.id, conversation.next_turn
     )

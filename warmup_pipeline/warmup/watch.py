@@ -13,7 +13,7 @@ Source: domain.md, "The cycle", step 1, "Zombies", "Gateway queue guard".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -49,6 +49,10 @@ ZOMBIE_RESTART: Final = "restart_zombie"
 
 ZOMBIE_DETAIL: Final = (
     "the gateway says open, but the last two messages were not delivered 10 minutes after acceptance"
+)
+
+REFUSING_DETAIL: Final = (
+    "the gateway says open, but refused one send after the other because the connection is closed"
 )
 
 QUEUED_FOR: Final = timedelta(days=7)
@@ -114,6 +118,7 @@ class Watch:
         ours: gateway ids that are those of messages of ours already.
         silent: by chip, newest first, the sends after which nothing was ever confirmed.
         heard: what webhooks said and no cycle has applied yet.
+        refused: chips whose sends were refused as disconnected until their breaker opened.
         acts: recover sessions and clear queues; else nothing is changed at any gateway.
     """
 
@@ -127,6 +132,7 @@ class Watch:
         ours: set[str],
         silent: Mapping[str, Sequence[SilentSend]],
         heard: Waiting,
+        refused: Collection[str] = (),
         *,
         acts: bool = True,
     ) -> None:
@@ -138,6 +144,7 @@ class Watch:
         self._ours = ours
         self._silent = silent
         self._heard = heard
+        self._refused = refused
         self._reopened = heard.reopened
         self._acts = acts
 
@@ -160,11 +167,11 @@ class Watch:
             )
             watched.bugs += watched.asked.bugs
             watched.receipts = receipts_of(self._questions, watched.asked.answers)
-            for chip_id in self._zombies(hub, seen, watched):
+            dead = dict.fromkeys(self._refusing(seen), REFUSING_DETAIL)
+            dead |= dict.fromkeys(self._zombies(hub, seen, watched), ZOMBIE_DETAIL)
+            for chip_id, detail in dead.items():
                 seen[chip_id] = replace(
-                    seen[chip_id],
-                    is_zombie=True,
-                    observation=Observation(ConnectionState.CLOSED, ZOMBIE_DETAIL),
+                    seen[chip_id], is_zombie=True, observation=Observation(ConnectionState.CLOSED, detail)
                 )
             needing = [
                 one for one in seen.values() if self._acts and (self._is_due(one) or self._has_returned(one))
@@ -201,6 +208,16 @@ class Watch:
         if known is None or known.state is not ConnectionState.OPEN or chip.id in self._reopened:
             return True
         return local_day(known.asked_at, self._world.policy.zone) != self._cycle.day
+
+    def _refusing(self, seen: Mapping[str, Seen]) -> list[str]:
+        """Return the chips whose session says open and refuses sends as disconnected until the breaker opens."""
+        return [
+            chip_id
+            for chip_id in self._refused
+            if (one := seen.get(chip_id)) is not None
+            and one.observation is not None
+            and one.observation.state is ConnectionState.OPEN
+        ]
 
     def _zombies(self, hub: GatewayHub, seen: Mapping[str, Seen], watched: Watched) -> list[str]:
         told = [*watched.receipts, *self._heard.receipts]

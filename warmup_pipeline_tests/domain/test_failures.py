@@ -162,3 +162,11 @@ def test_the_recipient_the_gateway_and_the_unknown_are_no_error_of_the_sender():
         FailureClass.GATEWAY,
         FailureClass.BUG,
     }
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["account_banned", "NUMBER_RESTRICTED", "ACCOUNT_BLOCKED", "accountRestricted", "spam2", "shadow_ban"],
+)
+def test_a_restriction_is_known_by_its_code_as_well(code):
+    assert classify(Evidence(stage=Stage.ANSWERED, status=403, text=code)) is FailureClass.RESTRICTION

@@ -97,7 +97,7 @@ SABOTAGES: dict[str, tuple[str, Severity]] = {
         Severity.WARN,
     ),
     "summary_matches_log": ("UPDATE daily_summary SET sent = sent + 1 WHERE scope = 'all'", Severity.ERROR),
-    "cycle_is_on_time": ("UPDATE cycles SET began_at = '2026-03-02 09:00:00.000000'", Severity.ERROR),
+    "cycle_is_on_time": ("UPDATE cycles SET began_at = '2026-03-02 09:00:00.000000'", Severity.WARN),
 }
 
 

@@ -81,6 +81,9 @@ def next_tick(timelapse: Timelapse, last: datetime, wake: datetime | None) -> da
             return soonest
         seen = connections.of_pool(tx, pool)
         held = brakes(tx, world, pool, last)
+        if chips.last_brake_signals(tx, pool, since=last):
+            # What has just been signalled may last, and then moves on with every cycle.
+            return soonest
         measured = derived_store.metrics(tx, pool)
         trust = {chip_id: score for chip_id, (score, _) in derived_store.trust(tx, pool).items()}
     if _is_out_of_step(timelapse, observed, seen):
@@ -90,9 +93,6 @@ def next_tick(timelapse: Timelapse, last: datetime, wake: datetime | None) -> da
     times += [row.next_recovery_at or last for row in down]
     rested = timedelta(hours=world.policy.repouso_hours)
     ahead = [reference_of(chip) + rested for chip in observed if chip.phase is Phase.REPOUSO]
-    if pending.late_unconfirmed:
-        # Deliveries confirmed too rarely are signalled once a day, to the minute.
-        ahead += [end - timedelta(days=world.policy.brake.days) + _ONE_DAY for end in held.values()]
     for chip in observed:
         if chip.status is ChipStatus.DEGRADED:
             own = measured[chip.id].last_error_at if chip.id in measured else None
