@@ -88,7 +88,7 @@ def open_world(settings: Settings, *, log: StepLog, now: Callable[[], datetime] 
         yield World(
             store=store,
             policy=policy,
-            library=_library(),
+            library=_library(settings.dialogues, settings.media),
             activities=default_registry(),
             gateways=gateways,
             mode=settings.mode,
@@ -118,7 +118,7 @@ def open_reading_world(
         yield World(
             store=store,
             policy=policy,
-            library=_library(),
+            library=_library(settings.dialogues, settings.media),
             activities=default_registry(),
             gateways=GatewaySettings(),
             mode=settings.mode,
@@ -157,8 +157,13 @@ def require_credentials(world: World) -> None:
             )
 
 
+def _library(dialogues: Path | None, media: Path | None) -> Library:
+    # The operator's own may change while a process lives; what ships does not.
+    return _shipped_library() if dialogues is media is None else load_library(dialogues, media)
+
+
 @lru_cache(maxsize=1)
-def _library() -> Library:
+def _shipped_library() -> Library:
     return load_library()
 
 

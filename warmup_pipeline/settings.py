@@ -62,6 +62,8 @@ class Settings:
         zapi_tokens: token by instance id, from the secrets file.
         webhook_secret: what webhooks must bring.
         alert_webhook_url: where alerts are posted; such a URL is a secret.
+        dialogues: the operator's own file of dialogues, which replaces the shipped one.
+        media: the operator's own folder of pictures and audio notes, which replaces the shipped one.
         ui_url: base address of Dagster's UI, for links in alerts.
     """
 
@@ -79,6 +81,8 @@ class Settings:
     zapi_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
     alert_webhook_url: str | None = field(default=None, repr=False)
+    dialogues: Path | None = None
+    media: Path | None = None
     ui_url: str = UI_URL
 
     @classmethod
@@ -111,6 +115,8 @@ class Settings:
             zapi_tokens=zapi_tokens,
             webhook_secret=values.get("WARMUP_WEBHOOK_SECRET"),
             alert_webhook_url=_web_address(values, "WARMUP_ALERT_WEBHOOK_URL"),
+            dialogues=_own(root, values, "WARMUP_DIALOGUES"),
+            media=_own(root, values, "WARMUP_MEDIA"),
             ui_url=(_web_address(values, "WARMUP_UI_URL") or UI_URL).rstrip("/"),
         )
         settings.live_gateways()
@@ -293,6 +299,12 @@ def _web_address(values: Mapping[str, str], name: str) -> str | None:
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(f"{name} is no web address: it must begin with http:// or https://")
     return str(url)
+
+
+def _own(root: Path, values: Mapping[str, str], variable: str) -> Path | None:
+    """Return the path a variable names; whether it can be used is said by whoever reads it."""
+    named = values.get(variable)
+    return None if named is None else root / Path(named).expanduser()
 
 
 def _database_url(values: Mapping[str, str], home: Path) -> str:

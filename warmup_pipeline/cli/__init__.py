@@ -14,6 +14,7 @@ import click
 from warmup_pipeline.cli.chips import chips
 from warmup_pipeline.cli.cycle import cycle
 from warmup_pipeline.cli.demo import demo
+from warmup_pipeline.cli.doctor import doctor
 from warmup_pipeline.cli.gateway_sim import gateway_sim
 from warmup_pipeline.cli.health import health
 from warmup_pipeline.cli.importing import import_command
@@ -53,3 +54,4 @@ main.add_command(policy)
 main.add_command(purge)
 main.add_command(simulate)
 main.add_command(serve)
+main.add_command(doctor)

@@ -288,8 +288,14 @@ class Gateway(Protocol):
         """Have the instance's events that matter here told to ``url``, with the secret."""
         ...
 
-    async def webhook_problem(self, channel: Channel, url: str, secret: str) -> str | None:
-        """Return what keeps the instance's events from ``url``, in words without secrets; ``None`` for nothing."""
+    async def webhook_problem(self, channel: Channel, path: str, secret: str) -> str | None:
+        """Return what keeps the instance's events from us, in words without secrets; ``None`` for nothing.
+
+        Args:
+            channel: the chip.
+            path: what our address ends with; where the world reaches it is the operator's matter.
+            secret: what the events must bring.
+        """
         ...
 
     async def own_number(self, channel: Channel) -> str | None:

@@ -486,15 +486,15 @@ class Evolution(HttpGateway):
                 channel, asked, answer, "the answer does not say that it was done"
             ) from safe_cause(problem, self._redactor)
 
-    async def webhook_problem(self, channel: Channel, url: str, secret: str) -> str | None:
+    async def webhook_problem(self, channel: Channel, path: str, secret: str) -> str | None:
         """Compare the instance's webhook with what it should be."""
         row = await self._call(channel, "read the webhook", "GET", "/webhook/find")
         if not isinstance(row, dict):
             return "no webhook is set"
         if row.get("enabled") is not True:
             return "the webhook is switched off"
-        if row.get("url") != url:
-            return "the webhook goes to another address"
+        if not str(row.get("url")).endswith(path):
+            return f"the webhook goes to another address than …{path}"
         headers = row.get("headers")
         held = {str(k).lower(): v for k, v in headers.items()} if isinstance(headers, dict) else {}
         if held.get(SECRET_HEADER.lower()) != secret:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -28,6 +28,17 @@ _MIME_TYPES: Final[Mapping[str, tuple[MessageKind, str]]] = {
     ".ogg": (MessageKind.AUDIO, "audio/ogg"),
     ".opus": (MessageKind.AUDIO, "audio/ogg"),
 }
+
+
+_SIGNATURES: Final[Mapping[str, bytes]] = {
+    "image/jpeg": b"\xff\xd8\xff",
+    "image/png": b"\x89PNG\r\n\x1a\n",
+    "audio/ogg": b"OggS",
+}
+"""How a file of each type begins: a gateway takes bytes that are no audio and sends nothing of them."""
+
+LARGEST_FILE: Final = 5_000_000
+"""Bytes of a media file: it travels as base64 within one request's ten seconds."""
 
 
 class LibraryError(ValueError):
@@ -90,7 +101,12 @@ def _media(folder: Traversable | Path) -> dict[str, MediaFile]:
         suffix = Path(entry.name).suffix.lower()
         if suffix in _MIME_TYPES and entry.is_file():
             kind, mime = _MIME_TYPES[suffix]
-            found[entry.name] = MediaFile(entry.name, kind, mime, entry.read_bytes())
+            data = entry.read_bytes()
+            if not data.startswith(_SIGNATURES[mime]):
+                raise LibraryError(f"{entry.name} is no {mime} file, whatever its name says")
+            if len(data) > LARGEST_FILE:
+                raise LibraryError(f"{entry.name} has {len(data)} bytes; {LARGEST_FILE} are the most")
+            found[entry.name] = MediaFile(entry.name, kind, mime, data)
     return found
 
 
@@ -99,7 +115,8 @@ def load_library(dialogues: Path | None = None, media: Path | None = None) -> Li
 
     Args:
         dialogues: an operator's YAML file that replaces the shipped one.
-        media: an operator's folder that replaces the shipped one.
+        media: an operator's folder that replaces the shipped one. The shipped dialogues then open with
+            any file of their kind: bring dialogues of your own where words and pictures must agree.
 
     Raises:
         LibraryError: something in them cannot be used; one line that names it.
@@ -112,6 +129,9 @@ def load_library(dialogues: Path | None = None, media: Path | None = None) -> Li
         files = _media(folder)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
         raise LibraryError(f"{source.name}: {' '.join(str(error).split())}") from None
+    if dialogues is None and media is not None:
+        # The shipped dialogues name shipped files; of the operator's own any one of the kind is drawn.
+        checked = tuple(replace(dialogue, media=None) for dialogue in checked)
     for dialogue in checked:
         if dialogue.media is not None and dialogue.media not in files:
             raise LibraryError(

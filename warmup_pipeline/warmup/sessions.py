@@ -198,9 +198,9 @@ def pairing_of(world: World, name: str, *, by_code: bool = False, author: str, r
     return Shown(chip, found, world.now() + found.lasts)
 
 
-def webhook_url(base_url: str, chip: Chip) -> str:
-    """Return the address under which a chip's gateway calls ``warmup serve``, without the secret."""
-    return f"{base_url.rstrip('/')}/webhooks/{chip.provider.value}/{quote(chip.instance, safe='')}"
+def webhook_path(chip: Chip) -> str:
+    """Return where a chip's gateway calls ``warmup serve``: the end of the address, without the secret."""
+    return f"/webhooks/{chip.provider.value}/{quote(chip.instance, safe='')}"
 
 
 def point_webhooks(
@@ -225,7 +225,7 @@ def point_webhooks(
         at = {chip.id: pools.get(tx, chip.pool).now(world.now()) for chip in found}
 
     async def point(gateway: Gateway, chip: Chip) -> None:
-        await gateway.set_webhook(channel_of(chip), webhook_url(base_url, chip), secret)
+        await gateway.set_webhook(channel_of(chip), f"{base_url.rstrip('/')}{webhook_path(chip)}", secret)
 
     results = _ask(world, found, at, point)
     done = [
