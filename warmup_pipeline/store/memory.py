@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from copy import copy
+from datetime import date
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
@@ -34,10 +35,13 @@ class Memory:
 
     Args:
         engine: its only writer.
+        by_day: names of tables of which :meth:`note_day` is told every changed row.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, by_day: frozenset[str] = frozenset()) -> None:
+        self.by_day = by_day
         self._written: Counter[str] = Counter()
+        self._moved: Counter[str] = Counter()
         self._known: dict[Any, tuple[tuple[int, ...], Any]] = {}
         self._open = 0
         self._overlap = False
@@ -71,11 +75,29 @@ class Memory:
     def _forget(self, *_: Any) -> None:
         self._known.clear()
 
-    def recall(self, question: Any, tables: tuple[str, ...], ask: Callable[[], Found]) -> Found:
-        """Return what is known, or ask and remember."""
+    def note_day(self, day: str) -> None:
+        """Note that a row of a local day has changed in the table that is watched by day."""
+        self._moved[day] += 1
+
+    def moves_until(self, day: date) -> int:
+        """Return how often rows of a local day, or of one before it, have changed."""
+        last = day.isoformat()
+        return sum(count for moved, count in self._moved.items() if moved <= last)
+
+    def recall(
+        self, question: Any, tables: tuple[str, ...], ask: Callable[[], Found], *, moves: int = 0
+    ) -> Found:
+        """Return what is known, or ask and remember.
+
+        Args:
+            question: what is asked, hashable.
+            tables: an answer is true until one of them is written to.
+            ask: asks the database.
+            moves: an answer is true until this is another number.
+        """
         if self._overlap:
             return ask()
-        state = tuple(self._written[name] for name in tables)
+        state = (moves, *(self._written[name] for name in tables))
         known = self._known.get(question)
         if known is None or known[0] != state:
             if len(self._known) >= _MOST:
@@ -107,6 +129,38 @@ def remembered(
                 return read(tx, *args, **named)
             question = (read, args, tuple(sorted(named.items())))
             return tx.memory.recall(question, names, lambda: read(tx, *args, **named))
+
+        return cast("Callable[Concatenate[Transaction, Asked], Found]", asked)
+
+    return mark
+
+
+def remembered_until(
+    table: sa.Table,
+) -> Callable[
+    [Callable[Concatenate[Transaction, Asked], Found]], Callable[Concatenate[Transaction, Asked], Found]
+]:
+    """Mark a read that depends on its arguments, and on a table's rows up to a local day, alone.
+
+    The day is the argument ``until_day``. A memory must have been told to watch the table by day
+    (``store.timelapse.scratch_store``).
+
+    Args:
+        table: the table, which has the day of each row.
+    """
+
+    def mark(
+        read: Callable[Concatenate[Transaction, Asked], Found],
+    ) -> Callable[Concatenate[Transaction, Asked], Found]:
+        @wraps(read)
+        def asked(tx: Transaction, *args: Asked.args, **named: Asked.kwargs) -> Found:
+            memory = tx.memory
+            if memory is None or table.name not in memory.by_day:
+                return read(tx, *args, **named)
+            question = (read, args, tuple(sorted(named.items())))
+            until = cast("date", named["until_day"])
+            moves = memory.moves_until(until)
+            return memory.recall(question, (), lambda: read(tx, *args, **named), moves=moves)
 
         return cast("Callable[Concatenate[Transaction, Asked], Found]", asked)
 

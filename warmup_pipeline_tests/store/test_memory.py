@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from warmup_pipeline.store import migrate, operators, pools, summaries
+from warmup_pipeline.store import operators, pools, summaries
 from warmup_pipeline.store.engine import Store, Transaction
 from warmup_pipeline.store.timelapse import scratch_store
 
@@ -29,7 +29,6 @@ SWITCH = {
 @pytest.fixture
 def scratch(tmp_path: Path) -> Iterator[Store]:
     store = scratch_store(tmp_path / "scratch.db")
-    migrate.upgrade(store)
     with store.write() as tx:
         pools.ensure(tx, "default", at=AT)
     yield store

@@ -25,6 +25,7 @@ from warmup_pipeline.gateways.simulator import (
     SimulatorSettings,
 )
 from warmup_pipeline.gateways.simulator.wire import Request
+from warmup_pipeline.store import messages
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.timelapse import (
@@ -399,11 +400,29 @@ def test_a_restricted_chip_is_degraded_braked_and_comes_back_only_after_a_day_wi
         assert day["braked"]
 
 
+def what_is_remembered(store: Store) -> Any:
+    """Return the sums of the log as the last cycles had them: sums of days long over come from memory."""
+    with store.read() as tx:
+        (newest,) = rows_of(store, "SELECT max(computed_at) AS at FROM chip_metrics")
+        at = datetime.fromisoformat(newest["at"]).replace(tzinfo=UTC)
+        return messages.counts(tx, "default", at=at, day=at.astimezone(ZONE).date())
+
+
+def what_is_asked(store: Store) -> Any:
+    """Return the same of the database alone, in one sum."""
+    forgetful = Store(store.url.render_as_string(hide_password=False))
+    try:
+        return what_is_remembered(forgetful)
+    finally:
+        forgetful.close()
+
+
 def test_a_zombie_never_passes_setup_while_the_others_do() -> None:
-    result, chips = run(
-        asked(chips=4, days=6, faults=load_profile("zombie")),
-        lambda store: {row["label"]: row["phase"] for row in rows_of(store, "SELECT * FROM chips")},
-    )
+    def look(store: Store) -> dict[str, str]:
+        assert what_is_remembered(store) == what_is_asked(store)
+        return {row["label"]: row["phase"] for row in rows_of(store, "SELECT * FROM chips")}
+
+    result, chips = run(asked(chips=4, days=6, faults=load_profile("zombie")), look)
     assert chips["chip-01"] == "setup"
     assert "primeiros_contatos" in chips.values()
     assert result.figures.broken_rules == 0

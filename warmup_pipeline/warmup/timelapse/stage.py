@@ -21,7 +21,7 @@ from warmup_pipeline.domain.values import DEFAULT_POOL, ConnectionState, Provide
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, SimulatorSettings
-from warmup_pipeline.store import activities, chips, connections, migrate, pools
+from warmup_pipeline.store import activities, chips, connections, pools
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.timelapse import scratch_store
@@ -86,7 +86,6 @@ def open_timelapse(
         if store is None:
             store = scratch_store(folder / "pool.db")
             stack.callback(store.close)
-            migrate.upgrade(store)
         begins_at = _beginning(settings, store)
         clock = VirtualClock(begins_at)
         core = stack.enter_context(

@@ -63,10 +63,6 @@ class Weather:
         """Return when next an episode begins or ends."""
         return next((at for at in self._edges if at > after), None)
 
-    def is_stormy(self, at: datetime) -> bool:
-        """Whether anything is wrong with connections: a chip is kept down, or a gateway unreachable."""
-        return any((s.episode.down or s.episode.unreachable) and s.is_on(at) for s in self._strikes)
-
     def come_to(self, at: datetime) -> None:
         """Let what is due at an instant begin and end."""
         on = [strike for strike in self._strikes if strike.is_on(at)]
