@@ -14,7 +14,7 @@ import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +73,9 @@ FAULTS: Final[dict[str, dict[str, Any]]] = {
 }
 
 WAITS: Final = st.sampled_from([5, 10, 30, 60, 60, 120, 240])
+OPENS, CLOSES = 8, 20
+"""The sending window's hours, local."""
+
 WHICH: Final = st.integers(0, 99)
 
 
@@ -83,6 +86,7 @@ class Pool(RuleBasedStateMachine):
         super().__init__()
         self._stack = ExitStack()
         self._added = 0
+        self._talks = 0
 
     @initialize(hours=st.sampled_from([0, 3, 26]))
     def open(self, hours: int) -> None:
@@ -110,28 +114,31 @@ class Pool(RuleBasedStateMachine):
             return [chip for chip in chips.of_pool(tx, self.timelapse.pool) if chip.status in statuses]
 
     def _then(self, minutes: int) -> None:
-        """Look at once, let time pass, and look again."""
+        """Look at once, let everybody have something to say, let time pass, and look again."""
         self.must.hold()
+        self._talk(1)
         self.timelapse.run_until(self.timelapse.now + timedelta(minutes=minutes))
         self.must.hold_after_a_cycle()
+        local = self.timelapse.now.astimezone(self.timelapse.world.policy.zone)
+        if not OPENS <= local.hour < CLOSES:
+            # By night little can happen: what comes next comes by day.
+            self._run_to_hour(local + timedelta(days=local.hour >= CLOSES), OPENS + 1)
 
-    # -- time
+    def _run_to_hour(self, local: datetime, hour: int) -> None:
+        self.timelapse.run_until(local.replace(hour=hour, minute=0))
+        self.must.hold_after_a_cycle()
 
-    @rule(minutes=WAITS)
-    def wait(self, minutes: int) -> None:
-        self._then(minutes)
-
-    @rule(each=st.integers(2, 9), minutes=WAITS)
-    def a_backlog_falls_due(self, each: int, minutes: int) -> None:
-        """Put far more on every chip's day than any plan would: only the limits are left to stop it."""
+    def _talk(self, each: int) -> None:
+        """Give every chip that takes part openings that are due now."""
         now = self.timelapse.now
         day = local_day(now, self.timelapse.world.policy.zone)
+        self._talks += 1
         rows = [
             {
-                "id": derived_id("backlog", chip.id, now.isoformat(), number),
+                "id": derived_id("talk", chip.id, self._talks, number),
                 "pool": chip.pool,
                 "chip_id": chip.id,
-                "type": CONVERSA_PAR if number % 2 else ENVIAR_MIDIA,
+                "type": ENVIAR_MIDIA if number % 2 else CONVERSA_PAR,
                 "day": day,
                 "planned_at": now,
                 "due_at": now,
@@ -143,14 +150,23 @@ class Pool(RuleBasedStateMachine):
         ]
         with self.timelapse.world.store.write() as tx:
             activities.insert_plans(tx, [], rows)
+
+    # -- time
+
+    @rule(minutes=WAITS)
+    def wait(self, minutes: int) -> None:
+        self._then(minutes)
+
+    @rule(each=st.integers(2, 9), minutes=WAITS)
+    def a_backlog_falls_due(self, each: int, minutes: int) -> None:
+        """Put far more on every chip's day than any plan would: only the limits are left to stop it."""
+        self._talk(each)
         self._then(minutes)
 
     @rule(hour=st.sampled_from([9, 12, 15]))
     def sleep_over_night(self, hour: int) -> None:
         zone = self.timelapse.world.policy.zone
-        tomorrow = self.timelapse.now.astimezone(zone) + timedelta(days=1)
-        self.timelapse.run_until(tomorrow.replace(hour=hour, minute=0))
-        self.must.hold_after_a_cycle()
+        self._run_to_hour(self.timelapse.now.astimezone(zone) + timedelta(days=1), hour)
 
     # -- faults
 
@@ -289,8 +305,8 @@ class Pool(RuleBasedStateMachine):
 
 TestPool = Pool.TestCase
 TestPool.settings = settings(
-    max_examples=60 if FULL else 4,
-    stateful_step_count=40 if FULL else 14,
+    max_examples=60 if FULL else 3,
+    stateful_step_count=40 if FULL else 12,
     derandomize=not FULL,
     # A step takes real cycles: what fails is told as it was found, and looked at by its blob.
     phases=[Phase.generate],
