@@ -279,7 +279,7 @@ METRICS = chip_metrics(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(name=st.sampled_from(PRESETS), mutations=MUTATIONS)
 def test_no_mutated_policy_crashes_the_loader_and_what_is_accepted_can_be_used(name, mutations):
     raw: Any = raw_preset(name)

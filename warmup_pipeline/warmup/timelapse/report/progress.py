@@ -105,7 +105,7 @@ def readiness(view: View) -> Section:
         rows.append((chip["chip"], chip["phase"], since, day, why))
     rows.sort(key=lambda row: row[2] == "not yet", reverse=True)
     ready = sum(row[2] != "not yet" for row in rows)
-    lead = f"{ready} of {plural(len(rows), 'chip')} reached operacao."
+    lead = f"{ready} of {plural(len(rows), 'chip')} {'stands' if ready == 1 else 'stand'} in operacao at the end."
     if ready < len(rows):
         lead += (
             " For the others: what each still lacks for its next phase, and the earliest day it can have that"
