@@ -110,23 +110,22 @@ def put(tx: Transaction, rows: Iterable[InboxRow], heard: Iterable[Source]) -> N
 
 
 def _hear(tx: Transaction, heard: Sequence[Source]) -> None:
-    if not heard:
-        return
-    insert = sqlite.insert if tx.connection.dialect.name == "sqlite" else postgresql.insert
-    for start in range(0, len(heard), ROWS_PER_STATEMENT):
-        statement = insert(webhook_sources).values(
-            [asdict(source) for source in heard[start : start + ROWS_PER_STATEMENT]]
-        )
-        new = statement.excluded
-        tx.connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["chip_id"],
-                set_={
-                    "last_heard_at": new.last_heard_at,
-                    "receipts_since": sa.func.coalesce(webhook_sources.c.receipts_since, new.receipts_since),
-                },
-            )
-        )
+    if heard:
+        rows = [asdict(source) for source in heard]
+        tx.connection.execute(_note_sources(tx.connection.dialect.name), rows)
+
+
+@cache
+def _note_sources(dialect: str) -> sa.Insert:
+    statement = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(webhook_sources)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["chip_id"],
+        set_={
+            "last_heard_at": new.last_heard_at,
+            "receipts_since": sa.func.coalesce(webhook_sources.c.receipts_since, new.receipts_since),
+        },
+    )
 
 
 @remembered(webhook_sources)

@@ -6,6 +6,7 @@ refused; a stranger's words, a number or a secret in the database.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -346,6 +348,36 @@ def test_while_the_database_is_gone_webhooks_are_refused_so_that_they_come_again
             assert answer.status_code not in GIVEN_UP_AT_ONCE
     store.close()
     admin.dispose()
+
+
+def test_nothing_that_was_answered_with_200_is_lost_when_very_many_come_at_once_and_serve_ends(
+    store: Store, tmp_path: Path
+) -> None:
+    rows = [chip_row(number) for number in range(1, 21)]
+    answered: list[str] = []
+
+    async def burst(url: str) -> None:
+        async with aiohttp.ClientSession(url) as client:
+
+            async def one(number: int) -> None:
+                row, message_id = rows[number % 20], f"3EB0{number:018X}"
+                async with client.post(
+                    f"/webhooks/evolution/{row['instance']}",
+                    json=bodies.update(row["instance"], message_id, "DELIVERY_ACK"),
+                    headers={"X-Warmup-Secret": SECRET},
+                ) as answer:
+                    if answer.status == 200:
+                        answered.append(message_id)
+
+            await asyncio.gather(*(one(number) for number in range(1_000)))
+
+    with open_lab(store) as lab:
+        lab.add(rows)
+        with listening(lab.world, tmp_path) as ear:
+            asyncio.run(burst(ear.url))
+        kept = [row["gateway_message_id"] for row in rows_of(store, "SELECT * FROM webhook_inbox")]
+    assert len(answered) == 1_000
+    assert sorted(kept) == sorted(answered)
 
 
 JSON = st.recursive(
