@@ -40,6 +40,8 @@ from warmup_pipeline.warmup.world import StandardLog, World
 from warmup_pipeline_tests.support import EVOLUTION_KEY, ZAPI_CLIENT_TOKEN, chip_row, token_of
 
 POOL: Final = "default"
+# Read once, in the parent: parsing it in every child would take longer than the child's cycle.
+_LIBRARY: Final = load_library()
 FAILED: Final = 3
 """Exit code of a child whose own code raised: the soak has found a bug."""
 REFUSED: Final = 4
@@ -110,7 +112,7 @@ class Yard:
         return World(
             store=store,
             policy=self.policy,
-            library=load_library(),
+            library=_LIBRARY,
             activities=default_registry(),
             gateways=self.gateways,
             mode="simulated",
