@@ -75,6 +75,11 @@ PREVIEWS: Final[Mapping[str, Preview]] = {
         20,
     ),
     "phase_transitions": Preview(("chip_id", "from_phase", "to_phase", "at", "warming_day"), ("-at",)),
+    "phase_forecast": Preview(
+        ("chip_id", "day", "phase", "next_phase", "earliest_date", "limited_by"),
+        ("-day", "earliest_date"),
+        20,
+    ),
     "daily_summary": Preview(
         (
             "scope",

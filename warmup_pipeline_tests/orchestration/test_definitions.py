@@ -9,6 +9,7 @@ import dagster as dg
 
 from warmup_pipeline.build import build_defs
 from warmup_pipeline.orchestration.names import CYCLE_JOB, POOL_TAG, RESOURCE, TICK_TAG
+from warmup_pipeline.orchestration.previews import PREVIEWS
 from warmup_pipeline.orchestration.resources import WarmupAccess
 from warmup_pipeline.orchestration.sensors import warmup_cycle_sensor
 from warmup_pipeline_tests.orchestration.conftest import Project
@@ -79,6 +80,11 @@ def test_every_asset_names_its_table_and_describes_every_column() -> None:
         assert metadata["dagster/table_name"] == key.to_user_string()
         for column in metadata["dagster/column_schema"].columns:
             assert column.description, f"{key.to_user_string()}.{column.name}"
+
+
+def test_every_asset_has_a_line_that_says_which_rows_its_page_shows() -> None:
+    keys = build_defs().resolve_asset_graph().get_all_asset_keys()
+    assert set(PREVIEWS) == {key.to_user_string() for key in keys}
 
 
 def evaluate(project: Project, cursor: str | None = None) -> dg.SensorResult:
