@@ -163,7 +163,7 @@ def test_two_chips_repeat_no_dialogue_within_14_days_whoever_opened(
 ) -> None:
     only(lab, SHORT)
     talked(lab, opener, 3 - opener, at=lab.now - ago, accepted=2, dialogue=SHORT.id)
-    assert outcome(lab) == expected
+    assert outcome(lab, 3 - opener) == expected
 
 
 def test_a_dialogue_that_other_chips_held_is_not_used_up(lab: Lab) -> None:
