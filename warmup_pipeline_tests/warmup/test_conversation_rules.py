@@ -165,10 +165,10 @@ def nothing(lab: Lab) -> None:
     ids=["rests until tomorrow", "no known end before the window's", "after the window"],
 )
 def test_a_reply_that_cannot_go_today_moves_to_8_oclock_tomorrow_plus_2_to_20_minutes(
-    clean_store: Store, at: datetime, trouble: object, reason: str
+    clean_sqlite: Store, at: datetime, trouble: object, reason: str
 ) -> None:
     assert callable(trouble)
-    with quiet_lab(clean_store, CHIPS, at=at) as lab:
+    with quiet_lab(clean_sqlite, CHIPS, at=at) as lab:
         for number in (1, 3, 5, 7):
             open_one(lab, number, number + 1, due=at)
         trouble(lab)

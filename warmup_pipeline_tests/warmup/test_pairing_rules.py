@@ -40,6 +40,13 @@ def lab(clean_store: Store) -> Iterator[Lab]:
         yield quiet
 
 
+@pytest.fixture
+def one_database(clean_sqlite: Store) -> Iterator[Lab]:
+    """The same on SQLite."""
+    with quiet_lab(clean_sqlite, [chip_row(1, ddd=11), chip_row(2, ddd=11)], at=NOON) as quiet:
+        yield quiet
+
+
 def outcome(lab: Lab, number: int = 1, kind: str = CONVERSA_PAR) -> str:
     """Let one chip have an opening due; returns what became of it: its state, or why it was put off."""
     (activity_id,) = due_openings(lab, [chip(number)], kind=kind)
@@ -174,10 +181,10 @@ def test_a_dialogue_that_other_chips_held_is_not_used_up(lab: Lab) -> None:
 
 
 @pytest.fixture
-def poor(clean_store: Store) -> Iterator[Lab]:
+def poor(clean_sqlite: Store) -> Iterator[Lab]:
     """Two chips that may send twice a day, and a third that talks with chip 1 and never opens."""
     rows = [chip_row(n, ddd=11, phase=Phase.SETUP, days=2) for n in (1, 2, 3)]
-    with quiet_lab(clean_store, rows, at=NOON) as quiet:
+    with quiet_lab(clean_sqlite, rows, at=NOON) as quiet:
         change(quiet, schema.chips, {"status": ChipStatus.PAUSED}, id=chip(3))
         assert [explain_chip(quiet.world, f"000{n}").day.limit for n in (1, 2)] == [2, 2]
         yield quiet
@@ -210,7 +217,10 @@ def both_due(lab: Lab) -> list[str]:
     return due_openings(lab, [chip(1), chip(2)])
 
 
-def test_when_both_had_an_opening_due_one_conversation_opens_and_both_are_executed(lab: Lab) -> None:
+def test_when_both_had_an_opening_due_one_conversation_opens_and_both_are_executed(
+    one_database: Lab,
+) -> None:
+    lab = one_database
     ids = both_due(lab)
     lab.cycle()
     (conversation,) = found(lab, schema.conversations)
@@ -222,8 +232,9 @@ def test_when_both_had_an_opening_due_one_conversation_opens_and_both_are_execut
 
 
 def test_when_the_first_turn_fails_only_the_openers_activity_does_and_the_partners_is_due_again(
-    lab: Lab,
+    one_database: Lab,
 ) -> None:
+    lab = one_database
     ids = both_due(lab)
     fault(lab, {"match": {"route": "any-send"}, "kind": "status", "code": 500, "times": 1})
     lab.cycle()
