@@ -84,7 +84,8 @@ def test_every_asset_names_its_table_and_describes_every_column() -> None:
 
 def test_every_asset_has_a_line_that_says_which_rows_its_page_shows() -> None:
     keys = build_defs().resolve_asset_graph().get_all_asset_keys()
-    assert set(PREVIEWS) == {key.to_user_string() for key in keys}
+    # The export is files: it has no rows of its own.
+    assert set(PREVIEWS) == {key.to_user_string() for key in keys} - {"daily_summary_export"}
 
 
 def evaluate(project: Project, cursor: str | None = None) -> dg.SensorResult:
