@@ -40,3 +40,8 @@ def test_two_and_four_cycles_at_once_send_nothing_twice_and_exceed_nothing() -> 
     said = soak("races", "--rounds", "6")
     assert "duplicates: 0, lost: 0" in said
     assert "rounds with exactly one probe: 0" not in said
+
+
+def test_the_history_stops_growing_once_old_runs_are_purged_and_everything_still_shows() -> None:
+    said = soak("growth", "--cycles", "10", "--cycles-a-day", "2", "--keep-days", "1")
+    assert "removed 2 runs" in said

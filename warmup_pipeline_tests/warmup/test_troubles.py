@@ -83,14 +83,19 @@ def server() -> Iterator[pgserver.PostgresServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def restart(server: pgserver.PostgresServer) -> None:
-    """Stop the server at once, as a crash or an upgrade does, and start it again."""
+def stop(server: pgserver.PostgresServer) -> None:
+    """Stop the server at once, as a crash does."""
     pgexec(
         "pg_ctl",
         ("-w", "-m", "immediate", "-D", str(server.pgdata), "stop"),
         bin_path=server.bin_path,
         user=server.system_user,
     )
+
+
+def restart(server: pgserver.PostgresServer) -> None:
+    """Stop the server at once and start it again."""
+    stop(server)
     server.ensure_postgres_running()
 
 
@@ -268,3 +273,34 @@ def test_a_broken_migration_changes_nothing_and_says_what_to_do(
     assert migrate.current(sqlite_store) == newest
     migrate.check(sqlite_store)
     assert "half_done" not in sa.inspect(sqlite_store.engine).get_table_names()
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ({"username": "nobody-we-know"}, "the server refused the login: correct user and password in"),
+        ({"database": "not_there"}, "the server has no such database: create it, or correct"),
+    ],
+    ids=["login", "database"],
+)
+def test_a_wrong_credential_or_database_is_one_line_that_names_the_variable(
+    postgres_url: str, change: dict[str, str], advice: str
+) -> None:
+    wrong = sa.make_url(postgres_url).set(**change)  # type: ignore[arg-type]  # one text, whichever it is
+    store = Store(wrong.render_as_string(hide_password=False))
+    with pytest.raises(StoreError, match=f"{advice} WARMUP_DATABASE_URL") as caught:
+        migrate.upgrade(store)
+    assert "\n" not in str(caught.value)
+    store.close()
+
+
+def test_postgresql_that_is_down_is_one_line_that_says_to_start_it(server: pgserver.PostgresServer) -> None:
+    store = Store(server.get_uri())
+    migrate.upgrade(store)
+    stop(server)
+    with pytest.raises(StoreError, match="nothing answers there: start the server") as caught:
+        migrate.check(store)
+    assert "\n" not in str(caught.value)
+    server.ensure_postgres_running()
+    migrate.check(store)
+    store.close()
