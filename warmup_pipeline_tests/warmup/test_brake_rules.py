@@ -126,6 +126,18 @@ def test_brake_and_hold_end_three_days_after_the_last_signal(lab: Lab) -> None:
         assert phases(lab)[0] == phase, at
 
 
+def test_a_signal_that_lasts_moves_on_so_that_the_brake_ends_three_days_after_it_was_last_seen(
+    lab: Lab,
+) -> None:
+    sends(lab, 20, confirmed=False, before=lab.now - 2 * HOUR)
+    sends(lab, 1, confirmed=True, before=lab.now - HOUR)
+    for _ in range(3):
+        seen_at = lab.now
+        lab.cycle()
+        assert signals(lab) == BRAKED, "one signal, not one a cycle"
+        assert explain_chip(lab.world, "0001").braked_until == seen_at + THREE_DAYS
+
+
 def test_the_brake_takes_a_quarter_of_the_limits_once_however_many_signals_there_are(
     clean_sqlite: Store,
 ) -> None:

@@ -95,7 +95,19 @@ def test_a_chip_that_came_back_is_tried_at_once_when_it_goes_down_hours_later(la
     session(lab, CHIPS[0], **LOGGED_OUT)
     at = lab.now
     lab.cycle()
-    assert connection(lab)["last_recovery_at"] == at
+    again = connection(lab)
+    assert (again["last_recovery_at"], again["next_recovery_at"]) == (at, at + QUARTER)
+
+
+def test_a_session_that_comes_back_and_falls_again_is_not_restarted_each_time(lab: Lab) -> None:
+    fault(lab, {"match": {"route": ["restart", "connect"]}, "kind": "latency", "ms": 0})
+    attempts = []
+    for _ in range(7):
+        # It is down whenever it is looked at, and every attempt brings it back.
+        session(lab, CHIPS[0], state="close")
+        lab.cycle()
+        attempts.append(hits(lab))
+    assert attempts == [1, 1, 1, 2, 2, 2, 3]
 
 
 def test_the_return_of_a_chip_clears_its_connection_error_so_that_it_may_send_at_once(z_api: Lab) -> None:

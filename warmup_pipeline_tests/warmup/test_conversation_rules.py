@@ -32,6 +32,7 @@ EVENING = MORNING + timedelta(hours=11, minutes=50)
 """19:50 local: the window closes in ten minutes."""
 NIGHT = MORNING + timedelta(hours=13)
 TOMORROW = MORNING + timedelta(days=1)
+DAWN = TOMORROW - timedelta(minutes=30)
 CHIPS = [chip_row(number, ddd=11) for number in range(1, 9)]
 
 
@@ -161,10 +162,11 @@ def nothing(lab: Lab) -> None:
         (NOON, rest, "cooldown"),
         (EVENING, disconnect, "recipient_disconnected"),
         (NIGHT, nothing, "outside_window"),
+        (DAWN, nothing, "outside_window"),
     ],
-    ids=["rests until tomorrow", "no known end before the window's", "after the window"],
+    ids=["rests until tomorrow", "no known end before the window's", "after the window", "before the window"],
 )
-def test_a_reply_that_cannot_go_today_moves_to_8_oclock_tomorrow_plus_2_to_20_minutes(
+def test_a_reply_that_cannot_go_before_the_next_window_moves_to_its_8_oclock_plus_2_to_20_minutes(
     clean_sqlite: Store, at: datetime, trouble: object, reason: str
 ) -> None:
     assert callable(trouble)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from warmup_pipeline.domain.conversation import Dialogue
-from warmup_pipeline.domain.values import CONVERSA_PAR, ENVIAR_MIDIA, ChipStatus, Phase
+from warmup_pipeline.domain.values import ENVIAR_MIDIA, ChipStatus, Phase
 from warmup_pipeline.store import schema
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.library import Library
@@ -47,9 +47,9 @@ def one_database(clean_sqlite: Store) -> Iterator[Lab]:
         yield quiet
 
 
-def outcome(lab: Lab, number: int = 1, kind: str = CONVERSA_PAR) -> str:
+def outcome(lab: Lab, number: int = 1) -> str:
     """Let one chip have an opening due; returns what became of it: its state, or why it was put off."""
-    (activity_id,) = due_openings(lab, [chip(number)], kind=kind)
+    (activity_id,) = due_openings(lab, [chip(number)])
     lab.cycle()
     row = the(lab, schema.activities, id=activity_id)
     return str(row["last_deferral"] if row["state"] == "planned" else row["state"])
@@ -244,10 +244,13 @@ def test_when_the_first_turn_fails_only_the_openers_activity_does_and_the_partne
     assert rows == {message["sender_chip_id"]: "failed", message["recipient_chip_id"]: "planned"}
 
 
-def test_an_opening_with_a_picture_or_a_note_is_media_even_when_only_one_of_two_asks_for_it(
-    clean_sqlite: Store,
+@pytest.mark.parametrize("asks", [1, 2])
+def test_when_one_of_both_asked_for_media_the_one_conversation_that_serves_both_opens_with_it(
+    clean_sqlite: Store, asks: int
 ) -> None:
     rows = [chip_row(n, ddd=11, phase=Phase.EXPANSAO, days=9) for n in (1, 2)]
     with quiet_lab(clean_sqlite, rows, at=NOON) as lab:
-        assert outcome(lab, kind=ENVIAR_MIDIA) == "executed"
+        ids = due_openings(lab, [chip(asks)], kind=ENVIAR_MIDIA) + due_openings(lab, [chip(3 - asks)])
+        lab.cycle()
         assert the(lab, schema.conversations)["opens_with"] in ("picture", "audio")
+        assert [the(lab, schema.activities, id=one)["state"] for one in ids] == ["executed", "executed"]
