@@ -17,40 +17,14 @@ from typing import Any, Final
 
 import click
 
-from warmup_pipeline.warmup import (
-    claim,
-    connections,
-    derive,
-    forecast,
-    lifecycle,
-    pair,
-    plan,
-    send,
-    summary,
-    validate,
-)
+from warmup_pipeline.warmup import lifecycle
+from warmup_pipeline.warmup.timelapse.engine import STEPS
 from warmup_pipeline.warmup.world import World
 from warmup_pipeline_tests.soak.evidence import judge, told
 from warmup_pipeline_tests.soak.yard import FAILED, POOL, REFUSED, Ended, Yard, open_yard
 
 MORNING: Final = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
 """08:00 in America/Sao_Paulo on a Monday."""
-
-_STEPS: Final = (
-    connections.refresh_connections,
-    plan.plan_day,
-    claim.claim_due,
-    pair.pair_chips,
-    validate.validate_sends,
-    send.send_messages,
-    derive.derive_chip_metrics,
-    derive.derive_trust_scores,
-    derive.derive_warming_day,
-    derive.derive_phase_eligibility,
-    derive.derive_phase_transitions,
-    forecast.derive_phase_forecast,
-    summary.summarise_cycle,
-)
 
 
 def one_cycle(world: World, tick: datetime, run: str) -> int:
@@ -60,7 +34,7 @@ def one_cycle(world: World, tick: datetime, run: str) -> int:
     except lifecycle.CycleRefused as error:
         print(error, file=sys.stderr)
         return REFUSED
-    for step in _STEPS:
+    for step in STEPS:
         step(world, cycle)
     lifecycle.end_cycle(world, cycle)
     return 0

@@ -17,30 +17,16 @@ from warmup_pipeline.store.chips import ProbeUnderWay
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.validations import ApprovalGone
-from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
+from warmup_pipeline.warmup import lifecycle, send
 from warmup_pipeline.warmup.library import Library
 from warmup_pipeline.warmup.lifecycle import LEASE, CycleRefused
+from warmup_pipeline.warmup.timelapse.engine import STEPS
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of
 from warmup_pipeline_tests.warmup.test_troubles import (
     BEFORE_SENDING,
     _Interrupting,
     assert_nothing_lost,
     seen,
-)
-
-EVERY_STEP = (
-    connections.refresh_connections,
-    plan.plan_day,
-    claim.claim_due,
-    pair.pair_chips,
-    validate.validate_sends,
-    send.send_messages,
-    derive.derive_chip_metrics,
-    derive.derive_trust_scores,
-    derive.derive_warming_day,
-    derive.derive_phase_eligibility,
-    derive.derive_phase_transitions,
-    summary.summarise_cycle,
 )
 
 
@@ -115,7 +101,7 @@ def test_a_cycle_that_was_believed_dead_does_nothing_any_more(lab: Lab) -> None:
     old = approved(lab)
     lab.move_to(lab.now + LEASE)
     lab.begin()
-    for step in EVERY_STEP:
+    for step in STEPS:
         with pytest.raises(CycleRefused, match="has gone on to the one of"):
             step(lab.world, old)
     assert seen(lab) == []
