@@ -450,6 +450,12 @@ def test_fifty_chips_for_thirty_days_stay_a_page_of_under_two_megabytes() -> Non
     assert all(f"…{n:04d}" in page for n in range(50))
 
 
+def test_a_pool_too_small_for_its_criteria_is_told_so() -> None:
+    said = "with 1 other chip to talk with, at most 2 openings a day are planned, not 8"
+    assert render(big(2, 10), POLICY).count(said) == 2
+    assert "to talk with, at most" not in render(big(6, 10), POLICY)
+
+
 def test_a_pool_too_large_to_be_drawn_says_what_is_left_out() -> None:
     page = render(big(120, 20), POLICY)
     read(page)

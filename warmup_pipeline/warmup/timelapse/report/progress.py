@@ -5,17 +5,22 @@ Holds: one function per section. Do not add: drawing (``charts``), other matters
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import pandas as pd
 from markupsafe import Markup
 
+from warmup_pipeline.domain.phases import BIDIRECTIONAL, RECEIVED, SENT
+from warmup_pipeline.domain.planning import most_openings
 from warmup_pipeline.domain.values import PARTICIPATING_STATUSES, PHASE_ORDER, Phase, TrustLevel
 from warmup_pipeline.warmup.timelapse.report import charts, words
 from warmup_pipeline.warmup.timelapse.report.charts import Cell, Level
 from warmup_pipeline.warmup.timelapse.report.shown import NOTHING, number, percent, plural, short_day
 from warmup_pipeline.warmup.timelapse.report.view import Section, Table, View
+
+_COUNTS: Final = frozenset({SENT, RECEIVED, BIDIRECTIONAL})
+"""Criteria that take more conversations."""
 
 
 def phase_cell(row: Mapping[str, Any], name: str) -> Cell | None:
@@ -91,9 +96,10 @@ def lacking(row: Mapping[str, Any]) -> str:
 def readiness(view: View) -> Section:
     """Return when each chip is ready, and what it still lacks."""
     criteria = view.data["criteria"]
-    open_ones: dict[str, list[str]] = {}
+    open_ones: dict[str, dict[str, str]] = {}
     for row in criteria[criteria["holds"] == False].to_dict("records"):  # noqa: E712 - a column of objects
-        open_ones.setdefault(row["chip_id"], []).append(lacking({str(k): v for k, v in row.items()}))
+        said = lacking({str(k): v for k, v in row.items()})
+        open_ones.setdefault(row["chip_id"], {})[row["criterion"]] = said
     rows = []
     for chip in view.taking.to_dict("records"):
         since, day = "not yet", NOTHING
@@ -101,7 +107,7 @@ def readiness(view: View) -> Section:
             since, day = short_day(chip["ready_day"]), number(chip["ready_warming_day"])
         elif chip["phase"] == Phase.OPERACAO.value:
             since = "earlier"
-        why = _why_not(view, chip, open_ones.get(chip["chip_id"], []))
+        why = _why_not(view, chip, open_ones.get(chip["chip_id"], {}))
         rows.append((chip["chip"], chip["phase"], since, day, why))
     rows.sort(key=lambda row: row[2] == "not yet", reverse=True)
     ready = sum(row[2] != "not yet" for row in rows)
@@ -128,11 +134,29 @@ def readiness(view: View) -> Section:
     )
 
 
-def _why_not(view: View, chip: Mapping[Any, Any], missing: Sequence[str]) -> str:
+def _too_few_partners(view: View, phase: Phase) -> str:
+    """Return how much less is planned because the pool is small; empty where it is large enough."""
+    plan, rules = view.policy.phases[phase], view.policy.pairs
+    others = max(0, len(view.taking) - 1)
+    few, usual = (
+        most_openings(plan, plan.sends_per_day, partners, rules.max_partners_per_day)
+        for partners in (others, rules.max_partners_per_day)
+    )
+    if few >= usual:
+        return ""
+    return (
+        f"with {plural(others, 'other chip')} to talk with, at most {plural(few, 'opening')} a day"
+        f" {'is' if few == 1 else 'are'} planned, not {usual}"
+    )
+
+
+def _why_not(view: View, chip: Mapping[Any, Any], missing: Mapping[str, str]) -> str:
     if chip["phase"] == Phase.OPERACAO.value:
         return NOTHING
     last = view.days_of(chip["chip_id"])[-1]
-    parts = list(missing)
+    parts = list(missing.values())
+    if _COUNTS & set(missing):
+        parts += [said for said in [_too_few_partners(view, Phase(chip["phase"]))] if said]
     if chip["status"] not in PARTICIPATING_STATUSES:
         reason = "" if pd.isna(chip["status_reason"]) else f" ({chip['status_reason']})"
         parts.insert(0, f"is {chip['status']}{reason}")
