@@ -27,6 +27,9 @@ Asked = ParamSpec("Asked")
 Found = TypeVar("Found")
 
 _WRITES: Final = re.compile(r"\s*(?:INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM)\s+\"?(\w+)", re.I)
+_READS: Final = re.compile(
+    r"\s*(?:SELECT|BEGIN|PRAGMA|WITH\b(?!.*\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\b))", re.I | re.S
+)
 _MOST: Final = 512
 
 
@@ -57,7 +60,7 @@ class Memory:
         if written is not None:
             # A statement that found no row has changed nothing; where the driver cannot tell, it has.
             self._written[written[1]] += cursor.rowcount != 0
-        elif not statement.lstrip().upper().startswith(("SELECT", "BEGIN", "PRAGMA")):
+        elif _READS.match(statement) is None:
             # Something else: whatever it does, nothing known is relied on any more.
             self._forget()
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from warmup_pipeline.store import operators, pools, summaries
+from warmup_pipeline.store import messages, operators, pools, summaries
 from warmup_pipeline.store.engine import Store, Transaction
 from warmup_pipeline.store.timelapse import scratch_store
 
@@ -46,6 +46,27 @@ def asked(scratch: Store) -> list[str]:
 def is_off(store: Store) -> bool:
     with store.read() as tx:
         return operators.kill_switches_at(tx, AT).covers("default", "a-chip")
+
+
+def test_sums_of_days_long_over_are_asked_once_until_a_message_of_such_a_day_moves(
+    scratch: Store, asked: list[str]
+) -> None:
+    def count() -> int:
+        with scratch.read() as tx:
+            messages.counts(tx, "default", at=AT, day=AT.date())
+            operators.kill_switches_at(tx, AT)
+        return sum("messages.sender_chip_id" in text for text in asked)
+
+    memory = scratch.memory
+    assert memory is not None
+    # Two sums at first: of the days long over, and of those since.
+    assert count() == 2
+    assert count() == 3
+    memory.note_day("2026-03-01")
+    assert count() == 4
+    memory.note_day("2026-02-28")
+    assert count() == 6
+    assert sum("FROM kill_switches" in text for text in asked) == 1
 
 
 def test_a_read_is_asked_once_until_its_table_is_written(scratch: Store, asked: list[str]) -> None:
