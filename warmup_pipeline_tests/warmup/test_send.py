@@ -229,6 +229,38 @@ def test_a_cycle_killed_while_sending_leaves_nothing_stuck_and_the_turn_goes_onc
     assert [turn for _, turn in seen][:2] == [1, 2]
 
 
+def test_an_interrupted_reply_is_not_due_again_until_the_truth_is_known(store: Store) -> None:
+    """It stayed due, and every later cycle failed on the turn's own key."""
+    with open_lab(store) as lab:
+        lab.add([chip_row(n, ddd=11, provider=Provider.Z_API) for n in (1, 2)])
+        lab.cycle()
+        conversation = one_opening(lab)["conversation_id"]
+        while len(turns_seen(lab)) < 2:
+            (before,) = rows_of(lab.store, f"SELECT * FROM conversations WHERE id = '{conversation}'")
+            lab.cycle()
+        # As if the process had ended between the gateway's answer to the reply and our note of it.
+        (sent,) = rows_of(lab.store, "SELECT cycle_id FROM messages WHERE turn = 2")
+        run_sql(lab.store, "UPDATE messages SET state = 'sending', gateway_message_id = NULL WHERE turn = 2")
+        run_sql(
+            lab.store,
+            "UPDATE conversations SET turns_accepted = 1, state = 'open', reason = NULL, closed_at = NULL, "
+            f"next_due_at = '{before['next_due_at']}', claimed_cycle_id = '{sent['cycle_id']}' "
+            f"WHERE id = '{conversation}'",
+        )
+        run_sql(lab.store, f"UPDATE cycles SET state = 'running' WHERE id = '{sent['cycle_id']}'")
+        lab.cycles(6)
+        assert [turn for turn in turns_seen(lab) if turn[0] == conversation] == [
+            (conversation, 1),
+            (conversation, 2),
+        ]
+        (message,) = rows_of(lab.store, "SELECT state FROM messages WHERE turn = 2")
+        assert message["state"] == "unknown"
+        (waiting,) = rows_of(
+            lab.store, f"SELECT next_due_at, claimed_cycle_id FROM conversations WHERE id = '{conversation}'"
+        )
+        assert waiting == {"next_due_at": None, "claimed_cycle_id": None}
+
+
 @pytest.mark.parametrize("provider", [Provider.EVOLUTION, Provider.Z_API])
 def test_media_is_really_sent_as_media_and_what_was_received_is_marked_read(
     sqlite_store: Store, provider: Provider
