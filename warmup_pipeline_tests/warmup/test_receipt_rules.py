@@ -82,7 +82,8 @@ def _counts(
     message = dict(tx.connection.execute(query).mappings().one())
     metrics = {one: asdict(m) for one, m in compute_metrics(tx, lab.world, lab.pool, at).items()}
     for measured in metrics.values():
-        # A partner is whoever a conversation was opened with; a late failure closes it for good.
+        # What hangs on the conversation is not compared: a late failure ends it, and a delivery told after
+        # that does not open it again.
         del measured["partners_today"]
     return message, metrics
 
