@@ -169,7 +169,8 @@ def test_a_late_failure_takes_back_what_the_message_had_counted_for(accepted: tu
     assert "told its failure" in failed["traceback"]
     conversation = the(lab, schema.conversations)
     assert (conversation["state"], conversation["reason"]) == ("closed", "turn_failed")
-    assert (conversation["turns_accepted"], conversation["opened_at"]) == (0, None)
+    opening = [conversation[name] for name in ("turns_accepted", "opened_at", "opened_day")]
+    assert opening == [0, None, None]
     (own,) = found(lab, schema.activities, chip_id=sender, conversation_id=conversation["id"])
     assert (own["state"], own["reason"]) == ("failed", "transient")
     (others,) = found(lab, schema.activities, chip_id=recipient, state="planned")
