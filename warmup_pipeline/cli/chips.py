@@ -211,6 +211,15 @@ def _print(found: ChipStanding, zone: ZoneInfo) -> None:
         )
         click.echo(f"  all of it on {found.eligible_on or 'no day that can be named yet'} at the earliest")
 
+    if found.history:
+        output.heading("Connection")
+        output.table(
+            ("at", "state", "by", "what was said"),
+            [
+                (when(step.at), output.coloured(step.state.value), step.source, step.detail or None)
+                for step in found.history
+            ],
+        )
     if found.failures:
         output.heading("Last failures")
         output.table(
@@ -323,6 +332,10 @@ def _document(found: ChipStanding) -> dict[str, Any]:
             for one in found.criteria
         ],
         "last_error": {"at": chip.last_error_at, "code": chip.last_error_code, "text": chip.last_error_text},
+        "connection_history": [
+            {"at": step.at, "state": step.state.value, "source": step.source, "detail": step.detail}
+            for step in found.history
+        ],
         "failures": [
             {
                 "at": one.at,

@@ -33,6 +33,7 @@ from warmup_pipeline.store import activities as activity_store
 from warmup_pipeline.store import chips, conversations, messages, operators, validations
 from warmup_pipeline.store import pairings as pairing_store
 from warmup_pipeline.store.activities import Activity, Deferral
+from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
 from warmup_pipeline.store.trouble import StoreError
@@ -257,14 +258,20 @@ class _Sender:
                     "state": MessageState.SENDING,
                     "sent_at": approval.at,
                     "sent_day": self._cycle.day,
-                    "confirmable": hub.gateway(chip.provider).polls_confirmations
-                    or chip.id in self._plan.tell_receipts,
+                    "confirmable": self._can_be_confirmed(hub, chip, approval.recipient_chip_id),
                 }
             )
         with self._world.store.write() as tx:
             hold_pool(self._world, tx, self._cycle)
             validations.spend(tx, [approval.id for approval, *_ in ready], at=self._cycle.tick)
             messages.insert(tx, rows)
+
+    def _can_be_confirmed(self, hub: GatewayHub, sender: Chip, recipient_id: str | None) -> bool:
+        """Whether either end's gateway can be asked, or the sender's tells by itself."""
+        recipient = self._plan.standing.chips.get(recipient_id or "")
+        asked = [sender.provider, *([] if recipient is None else [recipient.provider])]
+        polled = any(hub.gateway(provider).polls_confirmations for provider in asked)
+        return polled or sender.id in self._plan.tell_receipts
 
     async def _send_one(self, hub: GatewayHub, approval: Approval, content: Content) -> None:
         chip = self._plan.standing.chips[approval.sender_chip_id]

@@ -22,7 +22,7 @@ from warmup_pipeline.domain.values import Decision
 from warmup_pipeline.store import chips, connections, cycles, pools, standing
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.chips import Chip
-from warmup_pipeline.store.connections import Connection
+from warmup_pipeline.store.connections import Connection, Step
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.standing import FailedSend, NextActivity, StoredCriterion, StoredTrust, Switch
@@ -32,6 +32,7 @@ from warmup_pipeline.warmup.operating import resolve
 from warmup_pipeline.warmup.world import World
 
 FAILURES_SHOWN: Final = 5
+STEPS_SHOWN: Final = 5
 
 _MEANINGS: Final = {
     "kill_switch": "sending is switched off",
@@ -121,6 +122,7 @@ class ChipStanding:
         eligible_on: the earliest local day on which all of it can hold; ``None`` where none can be named.
         failures: its newest failed or unknown sends.
         last4_of: the end digits of the chips that ``failures`` name.
+        history: the last steps of its connection, newest first.
     """
 
     chip: Chip
@@ -142,6 +144,7 @@ class ChipStanding:
     eligible_on: date | None
     failures: tuple[FailedSend, ...]
     last4_of: dict[str, str]
+    history: tuple[Step, ...] = ()
 
 
 def list_chips(world: World, pool: str | None = None) -> list[ChipLine]:
@@ -210,6 +213,7 @@ def explain_chip(world: World, name: str) -> ChipStanding:
         sender = facts.sender(chip.id)
         judgement = validate(facts.send(chip.id, None))
         failures = tuple(standing.failed_sends(tx, chip.id, limit=FAILURES_SHOWN))
+        history = tuple(connections.history_of(tx, chip.id, limit=STEPS_SHOWN))
         criteria = tuple(standing.criteria_of(tx, chip.id))
         return ChipStanding(
             chip=chip,
@@ -232,6 +236,7 @@ def explain_chip(world: World, name: str) -> ChipStanding:
             criteria=criteria,
             eligible_on=_eligible_on(criteria),
             failures=failures,
+            history=history,
             last4_of={one.recipient_chip_id: facts.chips[one.recipient_chip_id].last4 for one in failures},
         )
 

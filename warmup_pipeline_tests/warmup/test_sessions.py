@@ -15,6 +15,7 @@ from warmup_pipeline.gateways.simulator import SimulatedInstance
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.operating import OperatorError
 from warmup_pipeline.warmup.sessions import pairing_of, point_webhooks, reconnect_chips
+from warmup_pipeline.warmup.standing import explain_chip
 from warmup_pipeline_tests.serve.ear import SECRET, listening
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of, token_of
 
@@ -70,6 +71,9 @@ def test_a_session_that_kept_its_pairing_is_brought_back_by_what_suits_it(
     )
     assert history[-1]["source"] == "recovery"
     assert f"{action} by ana" in history[-1]["detail"]
+    shown = explain_chip(lab.world, row["id"]).history
+    assert [step.source for step in shown][:1] == ["recovery"]
+    assert {step.state.value for step in shown} >= {"closed"} or row is TWO
 
 
 @pytest.mark.parametrize("row", [ONE, TWO], ids=["evolution", "z-api"])

@@ -40,7 +40,7 @@ from warmup_pipeline.warmup.timelapse import (
 )
 from warmup_pipeline.warmup.timelapse.clock import VirtualClock
 from warmup_pipeline.warmup.timelapse.pool import fresh_pool
-from warmup_pipeline.warmup.timelapse.profiles import schedule
+from warmup_pipeline.warmup.timelapse.profiles import Episode, schedule
 from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport, answer_of
 from warmup_pipeline_tests.support import rows_of
 
@@ -422,7 +422,22 @@ def test_a_zombie_never_passes_setup_while_the_others_do() -> None:
         assert what_is_remembered(store) == what_is_asked(store)
         return {row["label"]: row["phase"] for row in rows_of(store, "SELECT * FROM chips")}
 
-    result, chips = run(asked(chips=4, days=6, faults=load_profile("zombie")), look)
+    one = FaultProfile(name="one", description="one dead session", episodes=(Episode(chip=0, zombie=True),))
+    result, chips = run(asked(chips=4, days=6, faults=one), look)
     assert chips["chip-01"] == "setup"
     assert "primeiros_contatos" in chips.values()
+    assert result.figures.broken_rules == 0
+
+
+def test_a_whole_pool_of_zombies_never_passes_setup_and_is_critical_from_the_first_day_of_sends() -> None:
+    def look(store: Store) -> tuple[set[str], str, dict[str, str]]:
+        phases = {row["phase"] for row in rows_of(store, "SELECT phase FROM chips")}
+        (first,) = rows_of(store, "SELECT min(sent_day) AS day FROM messages")
+        judged = rows_of(store, "SELECT day, health FROM cycles WHERE health IS NOT NULL ORDER BY tick")
+        return phases, first["day"], {row["day"]: row["health"] for row in judged}
+
+    result, (phases, first_day, health) = run(asked(chips=6, days=7, faults=load_profile("zombie")), look)
+    assert phases == {"setup"}
+    assert result.figures.messages > 0
+    assert {health[day] for day in health if day >= first_day} == {"critical"}
     assert result.figures.broken_rules == 0

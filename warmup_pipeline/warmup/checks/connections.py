@@ -12,17 +12,27 @@ from typing import Final
 from warmup_pipeline.domain.health import Severity, Verdict
 from warmup_pipeline.domain.presend import is_connected
 from warmup_pipeline.domain.values import LISTENER_ROLE, OBSERVED_STATUSES, ConnectionState
+from warmup_pipeline.store import audit
+from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
 from warmup_pipeline.warmup.checks.scene import NAMED, few, load_scene
 from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
 from warmup_pipeline.warmup.world import World
 
 DOWN_WARNS_AFTER: Final = timedelta(minutes=10)
 
+MUTE_FROM: Final = 4
+"""Messages of a pool of which none arrived, from which on its sessions are dead, whatever they say: twice as
+many as make a zombie of one chip."""
+
 
 def providers_connected(world: World) -> Verdict:
     """Judge whether every participating chip is reachable."""
     with world.store.read() as tx:
         scene = load_scene(tx, world)
+        between = {
+            name: (at - timedelta(hours=24), at - UNCONFIRMED_COUNTS_FOR) for name, at in scene.at.items()
+        }
+        arrived = audit.confirmations_by_chip(tx, between=between)
     down, needing = [], []
     up = 0
     for chip in scene.participants:
@@ -44,22 +54,39 @@ def providers_connected(world: World) -> Verdict:
         watched = chip.status in OBSERVED_STATUSES and chip.role != LISTENER_ROLE
         if watched and not chip.takes_part and one is not None and one.needs_person:
             needing.append(chip)
+    mute = [
+        chip_id
+        for its_chips in arrived.values()
+        if sum(n for _, n in its_chips.values()) >= MUTE_FROM and not any(c for c, _ in its_chips.values())
+        for chip_id in its_chips
+    ]
     total = len(scene.participants)
     named = scene.named(down)
     if not down:
         summary = f"{up} of {total} participating chips are connected"
     else:
         summary = f"{len(down)} of {total} participating chips are down: {few(named)}"
+    if mute:
+        sent = sum(
+            n for its_chips in arrived.values() for chip_id, (_, n) in its_chips.items() if chip_id in mute
+        )
+        summary += f". None of {sent} messages of the last 24 hours arrived: these sessions are open and dead"
     if needing:
         asks = [f"…{chip.last4}: {scene.connections[chip.id].needs_person}" for chip in needing]
         summary += f". A person is needed: {'; '.join(asks[:NAMED])}"
     return verdict(
         "providers_connected",
-        passed=not down and not needing,
+        passed=not down and not needing and not mute,
         summary=summary,
-        numbers={"participating": total, "connected": up, "down": len(down), "needs_person": len(needing)},
-        concerned=scene.named({*down, *(chip.id for chip in needing)}),
-        severity=Severity.ERROR if down and not up else Severity.WARN,
+        numbers={
+            "participating": total,
+            "connected": up,
+            "down": len(down),
+            "needs_person": len(needing),
+            "mute": len(mute),
+        },
+        concerned=scene.named({*down, *mute, *(chip.id for chip in needing)}),
+        severity=Severity.ERROR if mute or (down and not up) else Severity.WARN,
     )
 
 
@@ -96,7 +123,8 @@ CHECKS: Final = (
         "chip_connections",
         "providers_connected",
         "Every participating chip's session is open. Warns when one is down for 10 minutes or needs a person "
-        "(named, with what to do); fails when none is connected.",
+        "(named, with what to do); fails when none is connected, or when nothing of what a pool sent in 24 hours"
+        " arrived.",
         providers_connected,
         remedy=(
             "Recovery is tried every 15 minutes by itself. Where a person is named, do what it says: launch "

@@ -72,7 +72,11 @@ class Weather:
         if rules != self._rules:
             self._post("/_sim/faults", {"rules": rules})
             self._rules = rules
-        self._haunt({self._struck(s).name for s in on if s.episode.zombie and self._instances})
+        self._haunt({one.name for s in on if s.episode.zombie for one in self._all_struck(s)})
+
+    def _all_struck(self, strike: Strike) -> Sequence[SimulatedInstance]:
+        one_of_some = strike.chip is not None and bool(self._instances)
+        return [self._struck(strike)] if one_of_some else self._instances
 
     def _struck(self, strike: Strike) -> SimulatedInstance:
         return self._instances[(strike.chip or 0) % len(self._instances)]
