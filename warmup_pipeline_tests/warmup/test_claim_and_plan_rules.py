@@ -167,6 +167,7 @@ def test_a_phase_change_cancels_the_rest_of_the_day_and_plans_it_anew_in_the_new
         new = planned(lab)
         assert new
         assert all(row["planned_at"] >= NOON for row in new)
+        assert found(lab, schema.activities, chip_id=chip(1), state="expired") == [], "of what is left"
         assert {row["id"] for row in planned(lab, 2)} == {row["id"] for row in others}, (
             "the others keep theirs"
         )
