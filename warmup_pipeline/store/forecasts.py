@@ -26,6 +26,7 @@ class Followed:
 
     Attributes:
         earliest_date: what was forecast.
+        limited_by: what limited it.
         entered_on: the local day on which the chip entered that phase; ``None`` if it has not.
         forecast_again: whether the next day has a forecast of the same phase.
         earliest_date_again: what that says.
@@ -35,6 +36,7 @@ class Followed:
     pool: str
     chip_id: str
     earliest_date: date | None
+    limited_by: str | None
     entered_on: date | None
     forecast_again: bool
     earliest_date_again: date | None
@@ -83,6 +85,7 @@ def followed(tx: Transaction, pool: str, *, made_on: date, known_on: date) -> li
             phase_forecast.c.pool,
             phase_forecast.c.chip_id,
             phase_forecast.c.earliest_date,
+            phase_forecast.c.limited_by,
             sa.type_coerce(entered, sa.Date),
             again.c.chip_id.is_not(None),
             again.c.earliest_date,

@@ -10,7 +10,7 @@ import pytest
 from warmup_pipeline.domain.values import ChipStatus, Phase
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.checks.forecasts import forecasts_were_close
-from warmup_pipeline.warmup.operating import pause_chips
+from warmup_pipeline.warmup.operating import pause_chips, start_chips
 from warmup_pipeline_tests.support import MORNING, Lab, chip_row, open_lab, rows_of, run_sql
 
 DAY = timedelta(days=1)
@@ -88,12 +88,14 @@ def test_the_median_decides_whether_forecasts_were_close(store: Store, how_many:
         assert len(verdict.concerned) == (0 if passes else how_many)
 
 
-def test_a_chip_that_an_operator_took_out_is_not_compared(store: Store) -> None:
+def test_a_chip_that_an_operator_took_out_or_put_in_is_not_compared(store: Store) -> None:
     with open_lab(store) as lab:
         rows = [chip_row(n, phase=Phase.SETUP, days=1, ddd=11) for n in (1, 2, 3)]
+        rows.append(chip_row(4, phase=Phase.REPOUSO, status=ChipStatus.PENDING))
         lab.add(rows)
         lab.cycle()
         pause_chips(lab.world, [rows[0]["id"]], author="somebody", reason="a holiday")
+        start_chips(lab.world, [rows[3]["id"]], author="somebody")
         lab.move_to(MORNING + DAY)
         lab.cycle()
         assert forecasts_were_close(lab.world).numbers["compared"] == 2

@@ -1,8 +1,8 @@
 """Check on ``phase_forecast``: did yesterday's forecasts say what is known today?
 
 Holds: the judge and its line in :data:`CHECKS`. What is known: the day on which a chip entered the
-phase, else what is forecast for it now. Chips that an operator took out of warm-up since are left out:
-no forecast knows that.
+phase, else what is forecast for it now. Chips that an operator took out of warm-up since, or put into it,
+are left out: no forecast knows that.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ def forecasts_were_close(world: World) -> Verdict:
                 for one in forecasts.followed(
                     tx, pool.name, made_on=today - timedelta(days=1), known_on=today
                 )
-                if one.entered_on is not None
-                or (one.forecast_again and one.limited_by_again != NOT_TAKING_PART)
+                if one.limited_by != NOT_TAKING_PART
+                and (
+                    one.entered_on is not None
+                    or (one.forecast_again and one.limited_by_again != NOT_TAKING_PART)
+                )
             }
             compared += len(off)
             if not off:
