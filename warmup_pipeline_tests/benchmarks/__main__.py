@@ -19,6 +19,7 @@ BENCHMARKS: Final = {
     "dagster-overhead": "warmup_pipeline_tests.benchmarks.dagster_overhead",
     "pairing": "warmup_pipeline_tests.benchmarks.pairing",
     "simulate": "warmup_pipeline_tests.benchmarks.simulate",
+    "webhooks": "warmup_pipeline_tests.benchmarks.webhooks",
 }
 
 _WRONG_USAGE: Final = 64
