@@ -53,6 +53,7 @@ class OpenMessage:
 
     id: str
     pool: str
+    cycle_id: str
     conversation_id: str
     turn: int
     activity_id: str | None

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from warmup_pipeline.domain.degrade import RESTRICTED, rest_until
 from warmup_pipeline.domain.failures import SENDER_ERRORS
+from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.values import (
     CONFIRMED_STATES,
     ActivityState,
@@ -117,6 +118,8 @@ def apply_receipts(tx: Transaction, world: World, receipts: Sequence[Receipt], *
         if receipt.state in CONFIRMED_STATES:
             row["confirmed_at"] = at
         by_state.setdefault(receipt.state, []).append(row)
+    arrived = [r.message_id for r in highest.values() if r.state in CONFIRMED_STATES]
+    given_up = deliveries.among(tx, arrived, [MessageState.FAILED]) if arrived else {}
     for state in (MessageState.AT_WHATSAPP, MessageState.DELIVERED, MessageState.READ):
         below = [s for s in SCALE[: _RANK[state]] if s not in (MessageState.UNKNOWN, MessageState.SENDING)]
         if state is MessageState.READ:
@@ -124,6 +127,8 @@ def apply_receipts(tx: Transaction, world: World, receipts: Sequence[Receipt], *
             _read(tx, by_state.get(state, []), below)
         else:
             deliveries.change_messages(tx, by_state.get(state, []), of=below)
+    if given_up:
+        _give_back(tx, world, given_up)
     failures = {r.message_id: r for r in highest.values() if r.state is MessageState.FAILED}
     failed = deliveries.among(tx, failures, UNDELIVERED) if failures else {}
     if failed:
@@ -140,6 +145,59 @@ def _read(tx: Transaction, rows: Sequence[Mapping[str, Any]], below: Sequence[Me
     only_read = [{"id": row["id"], "state": row["state"]} for row in rows]
     deliveries.change_messages(tx, only_read, of=[MessageState.DELIVERED])
     deliveries.change_messages(tx, rows, of=undelivered)
+
+
+def _give_back(tx: Transaction, world: World, arrived: Mapping[str, OpenMessage]) -> None:
+    """Undo :func:`_fail_late` for messages that arrived after all: a failure with a delivery is noise.
+
+    Turn, opening and activities count again, as if the failure had never been told. The conversation stays
+    closed, and what its sender's chip has had of it (its last error, a rest) stays.
+    """
+    turns = [m for m in arrived.values() if m.turn > m.turns_accepted]
+    deliveries.change_messages(
+        tx,
+        [{"id": i, "failure_class": None} for i in sorted(arrived)],
+        of=sorted(CONFIRMED_STATES),
+    )
+    deliveries.change_conversations(
+        tx,
+        [{"id": m.conversation_id, "turns_accepted": m.turn, "last_accepted_at": m.sent_at} for m in turns],
+    )
+    deliveries.change_conversations(
+        tx,
+        [
+            {
+                "id": m.conversation_id,
+                "opened_at": m.sent_at,
+                "opened_day": local_day(m.sent_at, world.policy.zone),
+            }
+            for m in turns
+            if m.turn == 1
+        ],
+    )
+    openings = {m.conversation_id: m for m in arrived.values() if m.activity_id is not None}
+    done = {"state": ActivityState.EXECUTED, "reason": "accepted", "detail": None}
+    deliveries.change_activities(
+        tx,
+        [{"id": m.activity_id, **done, "final_at": m.sent_at} for m in openings.values()],
+        of=ActivityState.FAILED,
+    )
+    # The partner's own opening was due again; it is done, if it has not been used for another one since.
+    partners = deliveries.partner_activities(tx, openings)
+    deliveries.change_activities(
+        tx,
+        [
+            {
+                "id": activity_id,
+                **done,
+                "final_at": openings[conversation_id].sent_at,
+                "cycle_id": openings[conversation_id].cycle_id,
+                "conversation_id": conversation_id,
+            }
+            for conversation_id, activity_id in sorted(partners.items())
+        ],
+        of=ActivityState.PLANNED,
+    )
 
 
 def _fail_late(

@@ -81,10 +81,6 @@ def _counts(
     query = schema.messages.select().with_only_columns(*columns).where(schema.messages.c.id == message_id)
     message = dict(tx.connection.execute(query).mappings().one())
     metrics = {one: asdict(m) for one, m in compute_metrics(tx, lab.world, lab.pool, at).items()}
-    for measured in metrics.values():
-        # What hangs on the conversation is not compared: a late failure ends it, and a delivery told after
-        # that does not open it again.
-        del measured["partners_today"]
     return message, metrics
 
 
