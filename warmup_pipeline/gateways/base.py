@@ -89,7 +89,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message a chip received, as its gateway needs it to mark it read."""
+    """A message a chip received, as its gateway needs it to mark it read or to react to it."""
 
     message_id: str
     sender_phone: str
@@ -242,6 +242,13 @@ class Gateway(Protocol):
 
     async def mark_read(self, channel: Channel, received: Sequence[Received], at: datetime) -> None:
         """Mark received messages as read; ``at`` is the logical time (told to a simulator only)."""
+        ...
+
+    async def react(self, channel: Channel, to: Received, emoji: str, at: datetime) -> None:
+        """React to a received message with one emoji; a further reaction takes the former one's place.
+
+        At most one retry, as with a send. ``at`` is the logical time (told to a simulator only).
+        """
         ...
 
     async def messages_of(

@@ -335,6 +335,21 @@ class Evolution(HttpGateway):
                 channel, asked, answer, "the answer does not say that it was done"
             ) from safe_cause(problem, self._redactor)
 
+    async def react(self, channel: Channel, to: Received, emoji: str, at: datetime) -> None:
+        """React to a received message with one emoji (contract 1.14b)."""
+        asked = "react to a message"
+        key = {"remoteJid": jid(to.sender_phone), "fromMe": False, "id": to.message_id}
+        answer = await self._answer(
+            channel, asked, "POST", "/message/sendReaction", {"key": key, "reaction": emoji}, at=at
+        )
+        parsed, problem = answer.parsed()
+        if isinstance(parsed, dict) and parsed.get("error"):
+            raise self._refused(channel, asked, answer)
+        if not isinstance(parsed, dict) or not isinstance(parsed.get("key"), dict):
+            raise self._unreadable(
+                channel, asked, answer, "the answer does not say that it was done"
+            ) from safe_cause(problem, self._redactor)
+
     async def messages_of(
         self, channel: Channel, since: datetime, until: datetime, *, sent_only: bool
     ) -> Listing:

@@ -223,6 +223,23 @@ class ZApi(HttpGateway):
                     channel, asked, answer, "the answer does not say that it was done"
                 ) from safe_cause(problem, self._redactor)
 
+    async def react(self, channel: Channel, to: Received, emoji: str, at: datetime) -> None:
+        """React to a received message with one emoji; it goes through the queue like every send."""
+        asked = "react to a message"
+        answer = await self._answer(
+            channel,
+            asked,
+            "POST",
+            "/send-reaction",
+            {"phone": to.sender_phone, "messageId": to.message_id, "reaction": emoji},
+            at=at,
+        )
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, dict) or not parsed.get("messageId"):
+            raise self._unreadable(
+                channel, asked, answer, "the answer does not say that it was done"
+            ) from safe_cause(problem, self._redactor)
+
     async def messages_of(
         self, channel: Channel, since: datetime, until: datetime, *, sent_only: bool
     ) -> Listing:

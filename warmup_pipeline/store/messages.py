@@ -20,6 +20,7 @@ from warmup_pipeline.domain.metrics import MessageCounts
 from warmup_pipeline.domain.values import (
     ACCEPTED_STATES,
     LIMIT_STATES,
+    ActivityState,
     FailureClass,
     MessageKind,
     MessageState,
@@ -27,7 +28,7 @@ from warmup_pipeline.domain.values import (
 from warmup_pipeline.store.bulk import insert_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered, remembered_until
-from warmup_pipeline.store.schema import conversations, messages
+from warmup_pipeline.store.schema import activities, conversations, messages
 
 UNCONFIRMED_COUNTS_FOR: Final = timedelta(minutes=60)
 """How long a confirmable message counts without confirmation (domain.md, "Confirmed, not just accepted")."""
@@ -214,6 +215,47 @@ def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int
 
     Received is what was seen to arrive; where nobody can see that, what was accepted and has not failed.
     """
+    return _newest_received(
+        tx, pool, chip_ids, sa.and_(messages.c.marked_read_at.is_(None), _arrived()), per_chip
+    )
+
+
+def received_since_last(
+    tx: Transaction, pool: str, chip_ids: Sequence[str], activity_type: str, *, per_chip: int
+) -> dict[str, list[Unread]]:
+    """Return the newest messages that chips received since each last executed an activity of a type.
+
+    For an action that answers to what came in and keeps nothing of its own: its activity says when.
+    """
+    last = (
+        sa.select(activities.c.chip_id, sa.func.max(activities.c.final_at).label("at"))
+        .where(
+            activities.c.chip_id.in_(chip_ids),
+            activities.c.type == activity_type,
+            activities.c.state == ActivityState.EXECUTED,
+        )
+        .group_by(activities.c.chip_id)
+        .subquery()
+    )
+    before = sa.select(last.c.at).where(last.c.chip_id == messages.c.recipient_chip_id).scalar_subquery()
+    since = sa.or_(before.is_(None), messages.c.sent_at >= before)
+    arrived = sa.or_(_arrived(), messages.c.state == MessageState.READ)
+    return _newest_received(tx, pool, chip_ids, sa.and_(since, arrived), per_chip)
+
+
+def _arrived() -> sa.ColumnElement[bool]:
+    return sa.or_(
+        messages.c.state == MessageState.DELIVERED,
+        sa.and_(
+            messages.c.confirmable.is_(sa.false()),
+            sa.or_(*(messages.c.state == s for s in (MessageState.ACCEPTED, MessageState.AT_WHATSAPP))),
+        ),
+    )
+
+
+def _newest_received(
+    tx: Transaction, pool: str, chip_ids: Sequence[str], which: sa.ColumnElement[bool], per_chip: int
+) -> dict[str, list[Unread]]:
     if not chip_ids:
         return {}
     rank = (
@@ -232,17 +274,8 @@ def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int
         .where(
             messages.c.pool == pool,
             messages.c.recipient_chip_id.in_(chip_ids),
-            messages.c.marked_read_at.is_(None),
+            which,
             messages.c.gateway_message_id.is_not(None),
-            sa.or_(
-                messages.c.state == MessageState.DELIVERED,
-                sa.and_(
-                    messages.c.confirmable.is_(sa.false()),
-                    sa.or_(
-                        *(messages.c.state == s for s in (MessageState.ACCEPTED, MessageState.AT_WHATSAPP))
-                    ),
-                ),
-            ),
         )
         .subquery()
     )

@@ -448,7 +448,7 @@ class _Sender:
     # -- actions -------------------------------------------------------------------------------
 
     async def _perform(self, hub: GatewayHub) -> None:
-        """Perform the approved actions (MARCAR_LIDO), concurrently across chips."""
+        """Perform the approved actions (MARCAR_LIDO and the like), concurrently across chips."""
         wanted = self._still_wanted(hub, list(self._plan.actions))
         if not wanted:
             return

@@ -266,6 +266,17 @@ def test_a_zapi_message_is_marked_read(simulator: RunningSimulator, core: Simula
 
 
 @pytest.mark.parametrize("chip", [EVOLUTION_CHIP, ZAPI_CHIP], ids=["evolution", "z-api"])
+def test_a_reaction_reaches_the_message_it_is_for(
+    simulator: RunningSimulator, core: SimulatorCore, chip: Channel
+) -> None:
+    to = Received("3EB0REACTEDTO", RECIPIENT_PHONE)
+    run(simulator, lambda hub: hub.gateway(chip.provider).react(chip, to, "👍", AT))
+    (message,) = messages(core)
+    assert (message.kind, message.body) == ("reaction", "👍")
+    assert "3EB0REACTEDTO" in message.extra
+
+
+@pytest.mark.parametrize("chip", [EVOLUTION_CHIP, ZAPI_CHIP], ids=["evolution", "z-api"])
 def test_wrong_credentials_stop_the_gateway(
     simulator: RunningSimulator, core: SimulatorCore, chip: Channel
 ) -> None:
