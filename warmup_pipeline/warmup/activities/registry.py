@@ -107,5 +107,6 @@ def default_registry() -> ActivityRegistry:
     from warmup_pipeline.warmup.activities.conversa_par import ConversaPar
     from warmup_pipeline.warmup.activities.enviar_midia import EnviarMidia
     from warmup_pipeline.warmup.activities.marcar_lido import MarcarLido
+    from warmup_pipeline.warmup.activities.reagir import Reagir
 
-    return registry_of(openings=[ConversaPar(), EnviarMidia()], actions=[MarcarLido()])
+    return registry_of(openings=[ConversaPar(), EnviarMidia()], actions=[MarcarLido(), Reagir()])
