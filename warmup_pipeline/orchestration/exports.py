@@ -17,7 +17,7 @@ import dagster as dg
 
 from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.metadata import definition_metadata
-from warmup_pipeline.orchestration.names import EXPORT_GROUP, OWNERS, RESOURCE
+from warmup_pipeline.orchestration.names import CYCLE_GROUP, EXPORT_ASSET, OWNERS, RESOURCE
 from warmup_pipeline.orchestration.partitions import LOCAL_DAYS
 from warmup_pipeline.store import summaries
 from warmup_pipeline.store.schema import daily_summary as table
@@ -27,14 +27,14 @@ _COUNTS: Final = [column.name for column in table.columns if str(column.type) ==
 
 
 @dg.asset(
-    name="daily_summary_export",
+    name=EXPORT_ASSET,
     deps=["daily_summary"],
     description=(
         "`daily_summary` of a local day as Parquet and CSV under `export/daily_summary` of the Dagster home. "
         "Materialize it for a day, or backfill any range; nothing is sent. docs/data-dictionary.md says what each "
         "column means."
     ),
-    group_name=EXPORT_GROUP,
+    group_name=CYCLE_GROUP,
     owners=OWNERS,
     kinds={"parquet", "csv"},
     tags={"warmup/table": "export"},

@@ -16,6 +16,7 @@ from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.names import (
     CYCLE_GROUP,
     CYCLE_JOB,
+    EXPORT_ASSET,
     MAX_RUNTIME_S,
     MAX_RUNTIME_TAG,
     PURGE_MAX_RUNTIME_S,
@@ -28,7 +29,8 @@ from warmup_pipeline.warmup.world import World
 
 CYCLE_JOB_DEFINITION: Final = dg.define_asset_job(
     CYCLE_JOB,
-    selection=dg.AssetSelection.groups(CYCLE_GROUP),
+    # The export of past days is no part of a cycle.
+    selection=dg.AssetSelection.groups(CYCLE_GROUP) - dg.AssetSelection.assets(EXPORT_ASSET),
     description=(
         "One warm-up cycle: refresh connections, plan, claim, pair, validate, send, derive, check. "
         "The sensor runs it every five minutes."

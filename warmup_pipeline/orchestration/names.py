@@ -12,7 +12,7 @@ CYCLE_SENSOR: Final = "warmup_cycle_sensor"
 ALERT_SENSOR: Final = "warmup_alert_sensor"
 CYCLE_GRAPH: Final = "warmup_cycle_steps"
 CYCLE_GROUP: Final = "warmup"
-EXPORT_GROUP: Final = "export"
+EXPORT_ASSET: Final = "daily_summary_export"
 
 RESOURCE: Final = "warmup"
 

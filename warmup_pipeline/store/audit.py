@@ -117,6 +117,15 @@ def unapproved_messages(tx: Transaction) -> Found:
     return _found(tx, sa.select(sa.func.count()).select_from(messages), wrong)
 
 
+def messages_of_the_future(tx: Transaction, at: Mapping[str, datetime]) -> int:
+    """Return how many messages are dated later than their pool's time."""
+    later = [
+        sa.and_(messages.c.pool == pool, messages.c.sent_at > moment) for pool, moment in sorted(at.items())
+    ]
+    query = sa.select(sa.func.count()).select_from(messages).where(sa.or_(sa.false(), *later))
+    return int(tx.connection.execute(query).scalar_one())
+
+
 @dataclass(frozen=True, slots=True)
 class PhaseLimits:
     """The limits that sends are judged by.

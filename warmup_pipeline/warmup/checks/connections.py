@@ -14,8 +14,10 @@ from warmup_pipeline.domain.presend import is_connected
 from warmup_pipeline.domain.values import LISTENER_ROLE, OBSERVED_STATUSES, ConnectionState
 from warmup_pipeline.store import audit
 from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
+from warmup_pipeline.store.deliveries import confirmed_since_recovery
 from warmup_pipeline.warmup.checks.scene import NAMED, few, load_scene
 from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
+from warmup_pipeline.warmup.watch import ZOMBIE_DETAIL, ZOMBIE_RESTART
 from warmup_pipeline.warmup.world import World
 
 DOWN_WARNS_AFTER: Final = timedelta(minutes=10)
@@ -23,6 +25,9 @@ DOWN_WARNS_AFTER: Final = timedelta(minutes=10)
 MUTE_FROM: Final = 4
 """Messages of a pool of which none arrived, from which on its sessions are dead, whatever they say: twice as
 many as make a zombie of one chip."""
+
+REASONS: Final = 3
+"""Different reasons that a summary gives."""
 
 
 def providers_connected(world: World) -> Verdict:
@@ -33,6 +38,13 @@ def providers_connected(world: World) -> Verdict:
             name: (at - timedelta(hours=24), at - UNCONFIRMED_COUNTS_FOR) for name, at in scene.at.items()
         }
         arrived = audit.confirmations_by_chip(tx, between=between)
+        restarted = [
+            chip.id
+            for chip in scene.participants
+            if (one := scene.connections.get(chip.id)) and one.last_recovery_action == ZOMBIE_RESTART
+        ]
+        # Its gateway says open, as it did before: only a delivery shows that the session lives.
+        zombies = sorted(set(restarted) - confirmed_since_recovery(tx, restarted))
     down, needing = [], []
     up = 0
     for chip in scene.participants:
@@ -66,6 +78,13 @@ def providers_connected(world: World) -> Verdict:
         summary = f"{up} of {total} participating chips are connected"
     else:
         summary = f"{len(down)} of {total} participating chips are down: {few(named)}"
+        words = [scene.connections[chip_id].detail for chip_id in down if chip_id in scene.connections]
+        said = list(dict.fromkeys(word for word in words if word))
+        if said:
+            summary += f" ({'; '.join(said[:REASONS])})"
+    if zombies:
+        summary += f". {len(zombies)} deliver nothing: {few(scene.named(zombies))}: {ZOMBIE_DETAIL}"
+        summary += "; restarted, and no delivery was seen since"
     if mute:
         sent = sum(
             n for its_chips in arrived.values() for chip_id, (_, n) in its_chips.items() if chip_id in mute
@@ -76,16 +95,17 @@ def providers_connected(world: World) -> Verdict:
         summary += f". A person is needed: {'; '.join(asks[:NAMED])}"
     return verdict(
         "providers_connected",
-        passed=not down and not needing and not mute,
+        passed=not down and not needing and not zombies and not mute,
         summary=summary,
         numbers={
             "participating": total,
             "connected": up,
             "down": len(down),
             "needs_person": len(needing),
+            "zombies": len(zombies),
             "mute": len(mute),
         },
-        concerned=scene.named({*down, *mute, *(chip.id for chip in needing)}),
+        concerned=scene.named({*down, *zombies, *mute, *(chip.id for chip in needing)}),
         severity=Severity.ERROR if mute or (down and not up) else Severity.WARN,
     )
 
@@ -122,9 +142,9 @@ CHECKS: Final = (
     CheckSpec(
         "chip_connections",
         "providers_connected",
-        "Every participating chip's session is open. Warns when one is down for 10 minutes or needs a person "
-        "(named, with what to do); fails when none is connected, or when nothing of what a pool sent in 24 hours"
-        " arrived.",
+        "Every participating chip's session is open and delivers. Warns when one is down for 10 minutes, says open "
+        "but delivers nothing, or needs a person (named, with what to do); fails when none is connected, or when "
+        "nothing of what a pool sent in 24 hours arrived.",
         providers_connected,
         remedy=(
             "Recovery is tried every 15 minutes by itself. Where a person is named, do what it says: launch "

@@ -26,13 +26,16 @@ def every_send_was_approved(world: World) -> Verdict:
     """Judge whether every message has the approval that allowed exactly it (root cause 7)."""
     with world.store.read() as tx:
         scene, found = load_scene(tx, world), audit.unapproved_messages(tx)
-    return none_wrong(
+        ahead = audit.messages_of_the_future(tx, scene.at) if found.wrong else 0
+    dated = f" ({ahead} of them dated in the future)" if ahead else ""
+    judged = none_wrong(
         "every_send_was_approved",
         scene,
         found,
         good="all {n} messages were approved before they were sent",
-        bad="{n} messages have no approval of their own",
+        bad="{n} messages are not what was approved, or were never approved" + dated,
     )
+    return replace(judged, numbers={**judged.numbers, "dated_in_the_future": ahead})
 
 
 def conversa_par_success_rate(world: World) -> Verdict:
