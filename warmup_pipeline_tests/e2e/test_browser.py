@@ -306,14 +306,14 @@ def see_it_take_effect(browser: Browser, place: Place) -> None:
         )
         == []
     )
-    browser.open("/assets/phase_transitions")
-    browser.see("phase_transitions", "picture")
+    browser.open("/assets/phase_transitions?view=events")
+    browser.see("picture", "[Show Markdown]")
+    browser.click("(//*[text()='[Show Markdown]'])[last()]")
     picture = browser.element("//img[@alt='Chips by phase']")
     until(
         lambda: browser.driver.execute_script("return arguments[0].naturalWidth", picture),
         "the picture shows",
     )
-    browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
     browser.keep("phase-ladder")
 
 
@@ -321,15 +321,17 @@ def backfill_three_days(browser: Browser, place: Place) -> None:
     browser.open("/assets/daily_summary")
     browser.see("daily_summary", "Materialize")
     browser.click("//button[contains(., 'Materialize') and not(@disabled)]")
-    field = browser.element(
-        "//div[contains(@class, 'bp') and contains(@class, 'dialog')]//input[@type='text']"
-    )
+    # Only the last 90 days are offered until one asks for more.
+    browser.click("//*[text()='Show all partitions']")
+    field = browser.element("//div[contains(@class, 'dialog')]//input[@type='text']")
     from selenium.webdriver.common.keys import Keys
 
     field.send_keys(Keys.CONTROL, "a")
     field.send_keys("[2026-02-17...2026-02-19]", Keys.ENTER)
+    launch = "//button[contains(., 'Launch') and contains(., 'backfill') and not(@disabled)]"
+    browser.element(launch)
     browser.keep("backfill")
-    browser.click("//button[contains(., 'Launch') and contains(., 'backfill') or contains(., 'Launch 3')]")
+    browser.click(launch)
     until(
         lambda: (
             len(place.rows("SELECT day FROM daily_summary WHERE scope = 'all' AND day < '2026-02-20'")) == 3
