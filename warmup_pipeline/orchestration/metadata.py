@@ -37,7 +37,8 @@ def definition_metadata(table_name: str) -> dict[str, Any]:
         dg.TableColumn(
             name=column.name,
             type=str(column.type).lower(),
-            description=column_description(column),
+            # The UI reads Markdown: a star at the front would become a bullet.
+            description=column_description(column).replace("*", "\\*"),
             constraints=dg.TableColumnConstraints(
                 nullable=bool(column.nullable), unique=bool(column.primary_key)
             ),

@@ -13,8 +13,8 @@ from warmup_pipeline.domain.health import Severity, Verdict
 from warmup_pipeline.domain.presend import is_connected
 from warmup_pipeline.domain.values import LISTENER_ROLE, OBSERVED_STATUSES, ConnectionState
 from warmup_pipeline.store import audit
-from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
 from warmup_pipeline.store.deliveries import confirmed_since_recovery
+from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
 from warmup_pipeline.warmup.checks.scene import NAMED, few, load_scene
 from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
 from warmup_pipeline.warmup.watch import ZOMBIE_DETAIL, ZOMBIE_RESTART
