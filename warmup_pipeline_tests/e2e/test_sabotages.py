@@ -447,6 +447,8 @@ def migration_back(yard: Yard) -> None:
 
 
 def full_queue(yard: Yard) -> None:
+    # The daemon lives for as long as the test looks, however slow the machine.
+    heartbeat(yard, timedelta(minutes=-30))
     job = yard.defs.resolve_job_def(CYCLE_JOB)
     storage = yard.instance.run_storage
     assert isinstance(storage, SqlRunStorage)
