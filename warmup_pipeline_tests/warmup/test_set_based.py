@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Store
+from warmup_pipeline.warmup import send
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab
 
 
@@ -55,7 +57,11 @@ def one_busy_cycle(lab: Lab, pool: str, numbers: range) -> tuple[Counter[str], i
     return seen, reports["send_messages"].numbers["sent"]
 
 
-def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_chips(store: Store) -> None:
+def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_chips(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Outcomes are also written down once a second: on a busy machine that would be counted, too.
+    monkeypatch.setattr(send, "FLUSH_EVERY_S", 3600.0)
     with open_lab(store) as lab:
         few, few_sent = one_busy_cycle(lab, "few", range(1, 11))
         many, many_sent = one_busy_cycle(lab, "many", range(1001, 2001))
@@ -64,7 +70,8 @@ def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_ch
     assert 495 <= many_sent <= 505
     # Before each batch of 500 sends: is it switched off, and does this cycle (two questions) hold its pool?
     batches = -(-many_sent // ROWS_PER_STATEMENT)
-    assert many["other"] == few["other"] + 3 * (batches - 1)
+    # Receipts, where some came meanwhile, take one look at the messages that they name, however many.
+    assert many["other"] - few["other"] - 3 * (batches - 1) in (0, 1)
     # Every table written with a row or more per chip takes two statements of 500 rows instead of
     # one; eligibility has seven rows a chip, and outcomes are flushed every second at the latest.
     assert many["bulk"] <= 3 * few["bulk"] + 7 * 1000 // ROWS_PER_STATEMENT
