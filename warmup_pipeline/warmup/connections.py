@@ -186,6 +186,8 @@ def _history(
     ]
     for one, row in zip(watched.seen, rows, strict=True):
         before = known.get(one.chip.id)
+        if one.was is not None and (before is None or before.state is not one.was):
+            steps.append(Step(row.chip_id, row.pool, cycle.tick, "asked", one.was, ""))
         tried = one.recovery or one.recovery_error
         if tried is not None:
             action = one.recovery.action if one.recovery else "attempt"

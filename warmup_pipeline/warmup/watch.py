@@ -69,6 +69,7 @@ class Seen:
         observation: its state; ``None`` where its gateway could not be asked.
         is_zombie: its gateway says open, but nothing arrives.
         wrong_number: another number is logged in.
+        was: its state as first seen, where a recovery may have changed it since.
         removed: our ids of messages that were taken out of its queue.
         removed_while_down: its session was down before and after that: none of them can have gone.
     """
@@ -80,6 +81,7 @@ class Seen:
     recovery_error: GatewayError | None = None
     is_zombie: bool = False
     wrong_number: bool = False
+    was: ConnectionState | None = None
     removed: tuple[str, ...] = ()
     removed_while_down: bool = False
 
@@ -286,6 +288,7 @@ class Watch:
                 # Nothing is restarted over a queue that could not be cleared: it would all go at once.
                 return one
             seen_as = ConnectionState.OPEN if one.is_zombie else one.observation.state
+            one = replace(one, was=one.observation.state)
             recovery = await gateway.recover(channel_of(one.chip), seen_as)
             if one.is_zombie:
                 recovery = replace(recovery, action=ZOMBIE_RESTART)

@@ -51,7 +51,7 @@ class Watcher:
 
 
 def broken(world: World) -> World:
-    run_sql(world.store, "DROP TABLE trust_scores")
+    run_sql(world.store, "DROP TABLE warming_day")
     return world
 
 
@@ -102,7 +102,7 @@ def test_a_failed_run_is_told_once_with_its_reason_and_link(project: Project, re
     watcher.tick(minutes=5.5)
     (text,) = [one for one in receiver.texts if "FAILED RUN" in one]
     assert "`warmup_cycle`" in text
-    assert "no such table: trust_scores" in text
+    assert "no such table: warming_day" in text
     assert f"/runs/{again.run_id}" in text
     assert old.run_id not in text
     project.instance.add_run_tags(again.run_id, {"looked/at": "yes"})
