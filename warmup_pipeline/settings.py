@@ -229,8 +229,10 @@ def dagster_home(root: Path, environ: Mapping[str, str]) -> Path:
         instance = None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise SettingsError(f"{INSTANCE_FILE} in the Dagster home cannot be read as YAML") from None
-    base = _at(instance, "local_artifact_storage", "config", "base_dir") or _at(
-        instance, "storage", "sqlite", "base_dir"
+    base = (
+        _at(instance, "local_artifact_storage", "config", "base_dir")
+        or _at(instance, "storage", "custom", "config", "base_dir")
+        or _at(instance, "storage", "sqlite", "base_dir")
     )
     if isinstance(base, dict):
         base = environ.get(str(base.get("env")))

@@ -168,7 +168,12 @@ def _health(
             return health_report(world, results, history.scheduler_state(context.instance))
     except (StoreError, ValueError) as error:
         why = redactor.text(str(error))
-        return health_without_database(why, results, now=access.now(), mode=settings.mode)
+    except Exception as error:  # noqa: BLE001 (a tick that raises loses its cursor; what is not known is not well)
+        RunLog(context.log).failure("Health cannot be told", redactor.traceback(error))
+        why = (
+            f"health cannot be told ({type(error).__name__}): the log of this sensor's tick has the traceback"
+        )
+    return health_without_database(why, results, now=access.now(), mode=settings.mode)
 
 
 def _skip(reason: str, cursor: Cursor) -> dg.SensorResult:

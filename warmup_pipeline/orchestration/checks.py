@@ -1,9 +1,11 @@
 """The asset checks: ``warmup.checks`` as Dagster shows and runs them.
 
-Holds: :data:`ASSET_CHECKS`. A check that does not pass leaves the run green; one that cannot judge
-fails the run, with its traceback.
+Holds: :data:`ASSET_CHECKS`: one step for the checks of each asset, since a step costs Dagster more than
+most checks cost the database. A check that does not pass leaves the run green; one that cannot judge
+fails the run, with its traceback, and the others are judged all the same.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import dagster as dg
@@ -15,6 +17,7 @@ from warmup_pipeline.orchestration.metadata import plain_metadata
 from warmup_pipeline.orchestration.names import RESOURCE
 from warmup_pipeline.store import cycles
 from warmup_pipeline.warmup.checks import CHECKS, CheckSpec, note_verdict
+from warmup_pipeline.warmup.world import World
 
 _SEVERITY: Final = {
     Severity.WARN: dg.AssetCheckSeverity.WARN,
@@ -30,37 +33,76 @@ def _cannot_judge(spec: CheckSpec) -> Verdict:
     return Verdict(spec.name, passed=False, severity=Severity.ERROR, summary="the check itself failed")
 
 
-def _asset_check(spec: CheckSpec) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=dg.AssetKey(spec.asset),
-        name=spec.name,
-        description=f"{spec.description}\n\n**What to do:** {spec.remedy}",
-        additional_deps=["messages"] if spec.name in _AFTER_SENDING else None,
+def _checks_of(
+    asset: str, specs: Sequence[CheckSpec], *, waits_for: str | None = None
+) -> dg.AssetChecksDefinition:
+    """Return the checks of one asset as one step: each is judged, whatever became of the others."""
+
+    @dg.multi_asset_check(
+        name=f"{asset}_{'after_sending' if waits_for else 'checks'}",
+        description=f"Judges {', '.join(spec.name for spec in specs)}.",
+        specs=[
+            dg.AssetCheckSpec(
+                name=spec.name,
+                asset=dg.AssetKey(spec.asset),
+                description=f"{spec.description}\n\n**What to do:** {spec.remedy}",
+                additional_deps=[waits_for] if waits_for else None,
+            )
+            for spec in specs
+        ],
+        can_subset=True,
         required_resource_keys={RESOURCE},
     )
-    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        asked = {key.name for key in context.selected_asset_check_keys}
         with guarded(context.resources.warmup, context.log, []) as world:
             with world.store.read() as tx:
                 cycle = cycles.of_run(tx, root_run_id(context.run))
-            try:
-                verdict = spec.judge(world)
-            except Exception:
+            broken: list[Exception] = []
+            for spec in specs:
+                if spec.name not in asked:
+                    continue
+                try:
+                    verdict = spec.judge(world)
+                except Exception as error:  # noqa: BLE001 (raised below, with what else could not judge)
+                    error.add_note(f"the check {spec.name} cannot judge")
+                    broken.append(error)
+                    verdict = _cannot_judge(spec)
+                else:
+                    yield _result(world, spec, verdict)
                 if cycle is not None:
-                    note_verdict(world, cycle.id, _cannot_judge(spec))
-                raise
-            if cycle is not None:
-                note_verdict(world, cycle.id, verdict)
-            metadata = plain_metadata(verdict.numbers)
-            if verdict.concerned:
-                metadata["concerned"] = dg.MetadataValue.json(list(verdict.concerned))
-            return dg.AssetCheckResult(
-                passed=verdict.passed,
-                severity=_SEVERITY[verdict.severity],
-                description=world.redactor.text(verdict.summary),
-                metadata=metadata,
-            )
+                    note_verdict(world, cycle.id, verdict)
+            if len(broken) == 1:
+                raise broken[0]
+            if broken:
+                raise ExceptionGroup("checks that cannot judge", broken)
 
-    return check
+    return checks
 
 
-ASSET_CHECKS: Final = [_asset_check(spec) for spec in CHECKS]
+def _result(world: World, spec: CheckSpec, verdict: Verdict) -> dg.AssetCheckResult:
+    metadata = plain_metadata(verdict.numbers)
+    if verdict.concerned:
+        metadata["concerned"] = dg.MetadataValue.json(list(verdict.concerned))
+    return dg.AssetCheckResult(
+        asset_key=dg.AssetKey(spec.asset),
+        check_name=spec.name,
+        passed=verdict.passed,
+        severity=_SEVERITY[verdict.severity],
+        description=world.redactor.text(verdict.summary),
+        metadata=metadata,
+    )
+
+
+def _steps() -> Iterator[dg.AssetChecksDefinition]:
+    for asset in dict.fromkeys(spec.asset for spec in CHECKS):
+        own = [spec for spec in CHECKS if spec.asset == asset]
+        at_once = [spec for spec in own if spec.name not in _AFTER_SENDING]
+        later = [spec for spec in own if spec.name in _AFTER_SENDING]
+        if at_once:
+            yield _checks_of(asset, at_once)
+        if later:
+            yield _checks_of(asset, later, waits_for="messages")
+
+
+ASSET_CHECKS: Final = list(_steps())

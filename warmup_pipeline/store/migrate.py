@@ -6,6 +6,7 @@ an older program would not know what it writes.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from alembic import command
@@ -41,14 +42,14 @@ class StoreNewerError(StoreVersionError):
     """The database has a schema that this program does not know."""
 
 
-def _config() -> Config:
+def _config(folder: Path) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_FOLDER))
+    config.set_main_option("script_location", str(folder))
     return config
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
+def _scripts(folder: Path) -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(folder))
 
 
 def newest() -> str:
@@ -57,8 +58,14 @@ def newest() -> str:
     Raises:
         StoreError: the migrations of this installation are missing or broken.
     """
+    return _newest_in(_FOLDER)
+
+
+@lru_cache(maxsize=4)
+def _newest_in(folder: Path) -> str:
+    # Once per process: every file of the chain is compiled for it, and a cycle asks several times.
     try:
-        head = _scripts().get_current_head()
+        head = _scripts(folder).get_current_head()
     except (CommandError, SyntaxError, ImportError, KeyError) as error:
         raise _broken(error) from error
     if head is None:
@@ -113,7 +120,7 @@ def check(store: Store) -> None:
     wanted = newest()
     if version == wanted:
         return
-    known = {script.revision for script in _scripts().walk_revisions()}
+    known = {script.revision for script in _scripts(_FOLDER).walk_revisions()}
     if version is not None and version not in known:
         raise StoreNewerError(
             f"the database {store.shown_url} has schema version {version}, which is newer than this program "
@@ -140,7 +147,7 @@ def upgrade(store: Store) -> None:
         pass
     else:
         return
-    config = _config()
+    config = _config(_FOLDER)
     try:
         with store.write() as tx:
             if not store.is_sqlite:

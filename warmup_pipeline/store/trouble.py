@@ -1,7 +1,7 @@
 """What a database in trouble means, in one line that says what to do.
 
 Holds: :class:`StoreError` and :func:`told`, which recognises the troubles that no program error causes
-(a server that is down, a full disk, a refused login, a damaged file). Add here: a further trouble, as
+(a server that is down, a full disk, a refused login, a damaged file, a lost table). Add here: a further trouble, as
 a line in one of the two tables. Do not add: integrity errors or wrong SQL, which are our own bugs and
 keep their tracebacks.
 """
@@ -23,6 +23,11 @@ _BROKEN_OFF: Final = "the server closed the connection: see that it runs; what w
 _NOT_YET: Final = "the server is starting or shutting down: wait for it"
 _DAMAGED: Final = "the file is damaged: stop everything, keep a copy of it, and restore a backup"
 
+_LOST: Final = (
+    "a table is missing, so the database was damaged or changed by another program: stop everything and restore "
+    "a backup"
+)
+
 _SQLITE: Final[Mapping[str, str]] = {
     "SQLITE_FULL": _FULL,
     "SQLITE_READONLY": "it is read-only: give this user write permission on the file and its folder",
@@ -41,6 +46,7 @@ _POSTGRESQL: Final[Mapping[str, str]] = {
     "28": _LOGIN,
     "3D000": "the server has no such database: create it, or correct {variable}",
     "25006": "the server is read-only (a standby?): point {variable} at the primary",
+    "42P01": _LOST,
     "42501": "its user may not do this: make the user the owner of the database",
     "53100": _FULL,
     "53200": "the server is out of memory: see what else runs on it",
@@ -102,6 +108,9 @@ def told(error: BaseException, shown_url: str, *, variable: str = POOL_DATABASE)
 
 def _advice(cause: BaseException) -> str | None:
     if isinstance(cause, sqlite3.Error):
+        if str(cause).startswith("no such table"):
+            # SQLite has no code of its own for it.
+            return _LOST
         name = getattr(cause, "sqlite_errorname", None) or ""
         return next((advice for code, advice in _SQLITE.items() if name.startswith(code)), None)
     # psycopg says `sqlstate`, psycopg2 (Dagster's own storage) `pgcode`.

@@ -6,6 +6,7 @@ says what to do.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -52,8 +53,9 @@ def _first_problem(error: ValidationError) -> str:
     return f"{where}: {said}{value}" if where else said
 
 
+@lru_cache(maxsize=32)
 def parse_policy(text: str, name: str) -> Policy:
-    """Return the policy that a YAML text holds, proved reachable.
+    """Return the policy that a YAML text holds, proved reachable; once per process for the same text.
 
     Raises:
         PolicyError: it is no YAML, has a wrong or missing number, or a phase cannot be reached.

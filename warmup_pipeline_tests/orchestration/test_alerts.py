@@ -51,7 +51,7 @@ class Watcher:
 
 
 def broken(world: World) -> World:
-    run_sql(world.store, "DROP TABLE warming_day")
+    run_sql(world.store, "DROP TABLE trust_scores")
     return world
 
 
@@ -95,14 +95,15 @@ def test_a_failed_run_is_told_once_with_its_reason_and_link(project: Project, re
     old = project.cycle(broken)
     watcher.tick()
     told_before = "\n".join(receiver.texts)
-    assert "last_cycle_succeeded" in told_before
+    assert "`database_can_be_used`" in told_before
+    assert "a table is missing" in told_before
     assert "FAILED RUN" not in told_before, "what failed before anybody watched is in the UI"
     again = project.cycle()
     assert not again.succeeded
     watcher.tick(minutes=5.5)
     (text,) = [one for one in receiver.texts if "FAILED RUN" in one]
     assert "`warmup_cycle`" in text
-    assert "no such table: warming_day" in text
+    assert "no such table: trust_scores" in text
     assert f"/runs/{again.run_id}" in text
     assert old.run_id not in text
     project.instance.add_run_tags(again.run_id, {"looked/at": "yes"})
@@ -127,6 +128,18 @@ def test_a_database_that_cannot_be_used_is_told(project: Project, receiver: Rece
     watcher.tick()
     assert "`database_can_be_used`" in receiver.texts[0]
     assert "newer than this program" in receiver.texts[0]
+
+
+def test_an_error_that_nobody_foresaw_is_told_and_the_tick_keeps_its_cursor(
+    project: Project, receiver: Receiver
+) -> None:
+    watcher = Watcher(project, receiver.url)
+    store = project.store()
+    run_sql(store, "ALTER TABLE chips RENAME COLUMN status TO other_status")
+    store.close()
+    watcher.tick()
+    assert "health cannot be told (OperationalError)" in receiver.texts[0]
+    assert watcher.tick(minutes=6) == "nothing changed"
 
 
 def test_nobody_listening_is_a_reason_without_the_address(receiver: Receiver) -> None:

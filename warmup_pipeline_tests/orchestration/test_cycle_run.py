@@ -14,6 +14,7 @@ from warmup_pipeline.domain.values import CONVERSA_PAR, MessageKind
 from warmup_pipeline.gateways.base import Content
 from warmup_pipeline.orchestration import launching
 from warmup_pipeline.orchestration.names import CYCLE_JOB, PARTITION_TAG, POOL_TAG
+from warmup_pipeline.store import audit
 from warmup_pipeline.warmup.activities.enviar_midia import EnviarMidia
 from warmup_pipeline.warmup.activities.marcar_lido import MarcarLido
 from warmup_pipeline.warmup.activities.registry import registry_of
@@ -143,6 +144,27 @@ def test_a_bug_in_one_executor_stops_nothing_else_and_every_traceback_is_in_the_
     assert all("the executor's own bug" in row["traceback"] for row in failed)
     (cycle,) = project.rows("SELECT state FROM cycles")
     assert cycle["state"] == "failed"
+
+
+def test_checks_that_cannot_judge_fail_the_run_with_each_traceback_and_the_others_are_judged(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(_: object) -> object:
+        raise KeyError("the check's own bug, at 5511900000121")
+
+    monkeypatch.setattr(audit, "duplicate_messages", bug)
+    monkeypatch.setattr(audit, "recipients_outside_pool", bug)
+    ran = project.cycle()
+    assert not ran.succeeded
+    told = "\n".join(project.log(ran.run_id))
+    for name in ("no_duplicate_sends", "recipients_in_pool"):
+        assert f"the check {name} cannot judge" in told
+    assert "the check's own bug" in told
+    assert "5511900000121" not in told
+    judged = {result.check for result in launching.latest_results(project.instance)}
+    assert judged == {spec.name for spec in CHECKS} - {"no_duplicate_sends", "recipients_in_pool"}
+    (cycle,) = project.rows("SELECT health FROM cycles")
+    assert cycle == {"health": "critical"}
 
 
 def test_a_gateways_refusal_is_data_with_its_traceback_in_the_log_and_in_the_row(project: Project) -> None:

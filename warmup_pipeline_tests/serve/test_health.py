@@ -101,7 +101,7 @@ def test_health_status_and_probe_answer_from_the_latest_check_results(project: P
 def test_what_cannot_be_read_is_critical_and_says_why_without_a_traceback(project: Project) -> None:
     store = project.store()
     with served(project) as url:
-        run_sql(store, "DROP TABLE messages")
+        run_sql(store, "ALTER TABLE chips RENAME COLUMN status TO other_status")
         answer = httpx.get(f"{url}/warmer/health")
     assert answer.status_code == 503
     assert "health cannot be told (OperationalError)" in answer.text
