@@ -5,6 +5,7 @@ the run key; a tick that asks for nothing says why.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -47,9 +48,12 @@ def _cursor(text: str | None) -> dict[str, str]:
     return stored if isinstance(stored, dict) else {}
 
 
-def _is_busy(instance: dg.DagsterInstance, pool: str) -> bool:
-    filters = dg.RunsFilter(tags={POOL_TAG: pool}, statuses=UNFINISHED)
-    return instance.get_runs_count(filters) > 0
+def _busy(instance: dg.DagsterInstance, names: Sequence[str]) -> set[str]:
+    """Return which of the pools have a run that has not ended, with one question for all of them."""
+    if not names:
+        return set()
+    unfinished = dg.RunsFilter(tags={POOL_TAG: list(names)}, statuses=UNFINISHED)
+    return {run.tags[POOL_TAG] for run in instance.get_runs(filters=unfinished)}
 
 
 @dg.sensor(
@@ -74,6 +78,8 @@ def warmup_cycle_sensor(context: dg.SensorEvaluationContext, warmup: dg.Resource
     except (StoreError, ValueError) as error:
         # One line that says what to do; the cursor stays, so that the slot is asked for once it is mended.
         return dg.SkipReason(str(error))
+    due = [pool.name for pool in held if asked.get(pool.name, "") < slot.isoformat()]
+    busy = _busy(context.instance, due)
     for pool in held:
         if asked.get(pool.name) == slot.isoformat():
             reasons.append(f"{pool.name}: the slot {slot.astimezone(policy.zone):%H:%M} has its cycle")
@@ -83,7 +89,7 @@ def warmup_cycle_sensor(context: dg.SensorEvaluationContext, warmup: dg.Resource
                 f"{pool.name}: the slot {later:%Y-%m-%d %H:%M} has had its cycle already, so this machine's clock "
                 "went back: cycles go on once it has passed that time again"
             )
-        elif _is_busy(context.instance, pool.name):
+        elif pool.name in busy:
             reasons.append(f"{pool.name}: a cycle is still running")
         elif pool.clock is ClockKind.SYSTEM and now - slot > TOO_LATE_IN_SLOT:
             reasons.append(f"{pool.name}: the slot is nearly over, the next one gets a cycle")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -219,6 +219,21 @@ def first_tick(tx: Transaction) -> dict[str, datetime]:
     """Return each pool's first tick ever: before it no cycle can have been missed."""
     query = sa.select(cycles.c.pool, sa.func.min(cycles.c.tick)).group_by(cycles.c.pool)
     return {row[0]: row[1] for row in tx.connection.execute(query)}
+
+
+_SUMMARY_LOCK: Final = 0x57_41_52_4D
+"""What PostgreSQL knows the summary's lock by; any number that no other lock of this database has."""
+
+
+def hold_summary(tx: Transaction) -> None:
+    """Hold the summary for the length of this transaction: pools end their cycles at the same time.
+
+    A day is replaced as a whole, with the rows of all pools: of two that replaced it at once, the second
+    would insert rows that the first had just inserted. On SQLite a writing transaction already excludes
+    every other.
+    """
+    if tx.connection.dialect.name == "postgresql":
+        tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SUMMARY_LOCK)))
 
 
 def replace_day(tx: Transaction, day: date, rows: Sequence[Mapping[str, Any]]) -> None:

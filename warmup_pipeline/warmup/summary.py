@@ -40,6 +40,7 @@ def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
     """Bring the cycle's day up to its tick, and earlier days to their end that are not final or have moved."""
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
+        summaries.hold_summary(tx)
         for day in summaries.days_to_finish(tx, cycle.day):
             summaries.replace_day(tx, day, compute_day(tx, world, day, as_of=None))
         rows = compute_day(tx, world, cycle.day, as_of=cycle.tick)
@@ -59,6 +60,7 @@ def summarise_day(world: World, day: date, *, now: datetime | None = None) -> St
     at = now or world.now()
     over = day < local_day(at, world.policy.zone)
     with world.store.write() as tx:
+        summaries.hold_summary(tx)
         rows = compute_day(tx, world, day, as_of=None if over else at)
         summaries.replace_day(tx, day, rows)
     return _report(rows)

@@ -219,7 +219,7 @@ def open_yard(
     with (
         TemporaryDirectory(prefix="warmup-soak-") as folder,
         _database(database, Path(folder)) as url,
-        _simulator(latency_ms) as gateway_url,
+        simulator(latency_ms) as gateway_url,
     ):
         rows = [
             chip_row(
@@ -285,7 +285,8 @@ def _database(kind: str, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _simulator(latency_ms: int) -> Iterator[str]:
+def simulator(latency_ms: int) -> Iterator[str]:
+    """Run the gateway simulator as a process of its own; gives its address."""
     with subprocess.Popen(
         [
             sys.executable,

@@ -1,0 +1,43 @@
+"""The Celery worker of the Celery route: ``celery -A warmup_pipeline.celery_worker worker``.
+
+Holds: :data:`app`, whose one task is Dagster's own: it runs a whole run, steps in process, in one of the
+worker's child processes. Needs the extra ``celery``. Add here: what every worker process needs before its
+first run. Do not add: tasks of our own (Dagster decides what runs), settings: the worker takes them from
+the ``run_launcher`` of the instance's ``dagster.yaml``, so that launcher and worker always name one broker.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import dagster as dg
+from dagster_celery.launcher import CeleryRunLauncher
+from dagster_celery.make_app import make_app
+from dagster_celery.tasks import create_execute_job_task
+
+# Loaded once, before the worker forks: a run then starts without the seconds that the imports take.
+import warmup_pipeline.definitions
+
+
+def launcher_settings() -> dict[str, Any]:
+    """Return what the instance's launcher says of broker, result backend and queue.
+
+    Raises:
+        RuntimeError: the instance launches its runs otherwise, so nobody would ever give this worker one.
+    """
+    with dg.DagsterInstance.get() as instance:
+        launcher = instance.run_launcher
+        if not isinstance(launcher, CeleryRunLauncher):
+            raise RuntimeError(  # noqa: TRY004 (nobody passed a wrong type: the environment is wrong)
+                f"the dagster.yaml of DAGSTER_HOME launches runs by {type(launcher).__name__}, not by Celery: "
+                "set DAGSTER_HOME to deploy/celery"
+            )
+        return launcher.app_args()
+
+
+app: Final = make_app(launcher_settings())  # type: ignore[no-untyped-call]  # dagster-celery's own has no types
+
+execute_job: Final = create_execute_job_task(app)
+
+CODE: Final = warmup_pipeline.definitions
+"""What the runs of this worker execute."""
