@@ -1,8 +1,7 @@
 """Evolution API 2.x, as the domain asks it.
 
-Holds: :class:`Evolution`, its paths and bodies, and the understanding of its answers, including
-those that lie: HTTP 200 with ``error: true``, a state that is missing, "Connection Closed" in three
-forms. Add here: another route. Do not add: deadlines, retries, wording of errors (``http``).
+Holds: :class:`Evolution`, its paths and bodies. Add here: another route. Do not add: what an answer
+means (``evolution_answers``), deadlines, retries, wording of errors (``http``).
 
 Source: gateway-contract.md, part 1; domain.md, "Failures", where it classifies.
 """
@@ -11,16 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from warmup_pipeline.domain.failures import Evidence, Scope, Stage
-from warmup_pipeline.domain.privacy import Redactor
-from warmup_pipeline.domain.values import MESSAGE_SCALE, ConnectionState, MessageKind, MessageState
+from warmup_pipeline.domain.values import ConnectionState, MessageState
 from warmup_pipeline.gateways.base import (
     Accepted,
     AudioNote,
@@ -37,14 +34,20 @@ from warmup_pipeline.gateways.base import (
     Text,
     Trace,
 )
-from warmup_pipeline.gateways.credentials import GatewaySettings
+from warmup_pipeline.gateways.evolution_answers import (
+    flatten,
+    highest,
+    instance_state,
+    is_no_instance,
+    listed,
+    understand,
+)
 from warmup_pipeline.gateways.http import (
     MAX_ANSWER,
     SECRET_HEADER,
     Answer,
     Call,
     HttpGateway,
-    Link,
     encode,
     png_of,
     safe_cause,
@@ -55,22 +58,6 @@ _STATES: Final = {
     "connecting": ConnectionState.CONNECTING,
     "close": ConnectionState.CLOSED,
 }
-RECEIPTS: Final = {
-    "PENDING": MessageState.ACCEPTED,
-    "SERVER_ACK": MessageState.AT_WHATSAPP,
-    "DELIVERY_ACK": MessageState.DELIVERED,
-    "READ": MessageState.READ,
-    "PLAYED": MessageState.READ,
-}
-"""Receipts by their place on the domain's scale (contract 3.1); ``ERROR`` is apart, others say nothing."""
-
-KINDS: Final = {
-    "conversation": MessageKind.TEXT,
-    "extendedTextMessage": MessageKind.TEXT,
-    "imageMessage": MessageKind.PICTURE,
-    "audioMessage": MessageKind.AUDIO,
-}
-
 WEBHOOK_EVENTS: Final = ("MESSAGES_UPSERT", "MESSAGES_UPDATE", "CONNECTION_UPDATE")
 """The events that say something we need (``evolution_webhooks`` reads them)."""
 
@@ -83,10 +70,6 @@ _PAGE: Final = 20
 """Messages per page: a picture's record holds its thumbnail byte by byte, about 40 KB."""
 _MOST_PAGES: Final = 50
 _PAGE_BYTES: Final = 4 * MAX_ANSWER
-
-_NO_INSTANCE: Final = re.compile(r'instance "?.*"? ?(?:does not exist|not found)', re.IGNORECASE)
-_CLOSED: Final = re.compile(r"connection closed", re.IGNORECASE)
-_NO_SOCKET: Final = re.compile(r"cannot read propert(?:y|ies) of undefined", re.IGNORECASE)
 
 _LONGEST_USER: Final = 18
 _NOT_DIGIT: Final = re.compile(r"[^0-9]")
@@ -118,100 +101,13 @@ def jid(phone: str) -> str:
     return f"{digits}@s.whatsapp.net"
 
 
-def flatten(body: object) -> str:
-    """Return the words of an error body as one text, whatever its shape.
-
-    ``response.message`` is a string, a list of strings, a list of lists or a list of objects;
-    ``whatsappNumbers`` has no envelope at all (contract 1.1, 1.12).
-    """
-    return "; ".join(dict.fromkeys(_words(_message(body))))
-
-
-def _message(body: object) -> object:
-    if not isinstance(body, dict):
-        return body
-    for path in (("response", "message"), ("output", "payload", "message"), ("message",), ("error",)):
-        found: object = body
-        for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
-        if found:
-            return found
-    return body or None
-
-
-def _words(message: object) -> Iterator[str]:
-    if message is None:
-        return
-    if isinstance(message, str):
-        yield message
-    elif isinstance(message, list):
-        for part in message:
-            yield from _words(part)
-    elif isinstance(message, dict) and message.get("exists") is False:
-        yield f"{message.get('number') or message.get('jid') or 'the number'} is not on WhatsApp"
-    else:
-        yield json.dumps(message, ensure_ascii=False)
-
-
-def understand(answer: Answer) -> Evidence:
-    """Return what a refusal shows: who is at fault, in flags that the domain classifies."""
-    body, unreadable = answer.parsed()
-    text = answer.text() if unreadable else flatten(body)
-    message = _message(body)
-    missing = isinstance(message, list) and any(
-        isinstance(part, dict) and part.get("exists") is False for part in message
-    )
-    return Evidence(
-        stage=Stage.ANSWERED,
-        status=answer.status,
-        text=text,
-        recipient_missing=missing,
-        disconnected=bool(_CLOSED.search(text) or (answer.status >= 500 and _NO_SOCKET.search(text))),
-        bad_credentials=answer.status == 401,
-        retry_after=answer.retry_after,
-    )
-
-
-def highest(statuses: Sequence[str]) -> MessageState:
-    """Return the state that a message's receipts amount to; their order means nothing.
-
-    An error counts unless the message was delivered: after that it is noise (contract 3.1).
-    """
-    reached = max(
-        (RECEIPTS[status] for status in statuses if status in RECEIPTS),
-        key=MESSAGE_SCALE.index,
-        default=MessageState.ACCEPTED,
-    )
-    delivered = MESSAGE_SCALE.index(reached) >= MESSAGE_SCALE.index(MessageState.DELIVERED)
-    return MessageState.FAILED if "ERROR" in statuses and not delivered else reached
-
-
 class Evolution(HttpGateway):
     """The client of one Evolution server, for the length of one step.
 
     Every call raises :class:`~warmup_pipeline.gateways.base.GatewayError` for anything but success.
-
-    Args:
-        link: the way to the server, ``None`` where no address is set.
-        settings: keys.
-        redactor: takes secrets and phones out of every text.
-        simulated: whether the gateway is the simulator.
-        at: logical time told with calls that bring none of their own.
     """
 
     name: ClassVar[str] = "Evolution API"
-
-    def __init__(
-        self,
-        link: Link | None,
-        settings: GatewaySettings,
-        redactor: Redactor,
-        *,
-        simulated: bool,
-        at: datetime | None = None,
-    ) -> None:
-        super().__init__(link, redactor, simulated=simulated, at=at)
-        self._settings = settings
 
     @property
     def polls_confirmations(self) -> bool:
@@ -227,12 +123,12 @@ class Evolution(HttpGateway):
         try:
             body = await self._call(channel, "read the connection state", "GET", "/instance/connectionState")
         except GatewayError as error:
-            if not _is_no_instance(error.evidence):
+            if not is_no_instance(error.evidence):
                 raise
             return Observation(
                 ConnectionState.CLOSED, error.evidence.text, needs_person=self._create_instance(channel)
             )
-        state = _instance_state(body)
+        state = instance_state(body)
         if state is None:
             return Observation(
                 ConnectionState.CLOSED, "the gateway gave no state: the instance is not loaded there"
@@ -257,7 +153,7 @@ class Evolution(HttpGateway):
                 f"/instance/{action}",
             )
         except GatewayError as error:
-            if not _is_no_instance(error.evidence):
+            if not is_no_instance(error.evidence):
                 raise
             return Recovery(
                 action,
@@ -275,7 +171,7 @@ class Evolution(HttpGateway):
                 detail="the gateway offers a QR code",
                 needs_person="scan the QR code with the chip's phone: the session was logged out",
             )
-        if (state := _instance_state(body)) is not None:
+        if (state := instance_state(body)) is not None:
             return Recovery(action, taken=True, detail=self._clean(f"the gateway says {state}"))
         return Recovery(action, taken=True, detail="connecting, no QR code asked for yet")
 
@@ -386,7 +282,7 @@ class Evolution(HttpGateway):
                     problem, self._redactor
                 )
             for record in records:
-                if (one := _listed(record)) is not None and (one.sent or not sent_only):
+                if (one := listed(record)) is not None and (one.sent or not sent_only):
                     found[one.message_id, one.sent] = one
             if page >= pages or not records:
                 return Listing(tuple(found.values()))
@@ -404,11 +300,7 @@ class Evolution(HttpGateway):
         """Return the privacy id behind a number, where the server has learned it (2.3.0 and later)."""
         asked = "look up a privacy id"
         answer = await self._answer(channel, asked, "POST", "/chat/whatsappNumbers", {"numbers": [phone]})
-        parsed, problem = answer.parsed()
-        if not isinstance(parsed, list):
-            raise self._unreadable(
-                channel, asked, answer, "no list of numbers in the answer"
-            ) from safe_cause(problem, self._redactor)
+        parsed = self._listing(channel, asked, answer, "numbers")
         for row in parsed:
             lid = row.get("lid") if isinstance(row, dict) else None
             if isinstance(lid, str) and lid and row.get("number") == phone:
@@ -432,7 +324,7 @@ class Evolution(HttpGateway):
                 )
             if parsed.get("error"):
                 raise self._refused(channel, asked, answer)
-            if _instance_state(parsed) == "open":
+            if instance_state(parsed) == "open":
                 return Pairing(connected=True)
             code = parsed.get("pairingCode")
             found = Pairing(
@@ -454,11 +346,7 @@ class Evolution(HttpGateway):
         asked = "look numbers up"
         wanted = list(dict.fromkeys(phones))
         answer = await self._answer(channel, asked, "POST", "/chat/whatsappNumbers", {"numbers": wanted})
-        parsed, problem = answer.parsed()
-        if not isinstance(parsed, list):
-            raise self._unreadable(
-                channel, asked, answer, "no list of numbers in the answer"
-            ) from safe_cause(problem, self._redactor)
+        parsed = self._listing(channel, asked, answer, "numbers")
         rows = [row for row in parsed if isinstance(row, dict)]
         return {
             row["number"]: row["exists"]
@@ -472,11 +360,7 @@ class Evolution(HttpGateway):
         answer = await self._answer(
             channel, asked, "POST", "/chat/findStatusMessage", {"where": {"id": message_id}}
         )
-        parsed, problem = answer.parsed()
-        if not isinstance(parsed, list):
-            raise self._unreadable(
-                channel, asked, answer, "no list of statuses in the answer"
-            ) from safe_cause(problem, self._redactor)
+        parsed = self._listing(channel, asked, answer, "statuses")
         said = [
             row["status"] for row in parsed if isinstance(row, dict) and isinstance(row.get("status"), str)
         ]
@@ -624,75 +508,12 @@ class Evolution(HttpGateway):
                 if scope is Scope.SERVER
                 else "the instance's own key is wrong: mend it under evolution: in WARMUP_SECRETS_FILE"
             )
-        elif _is_no_instance(evidence):
+        elif is_no_instance(evidence):
             remedy = self._create_instance(channel)
         elif 300 <= answer.status < 400:
             remedy = "the server redirects: set EVOLUTION_API_URL to the address it redirects to"
         return self._error(channel, asked, evidence, attempts=answer.attempts, remedy=remedy)
 
 
-def _instance_state(body: object) -> str | None:
-    """Return ``instance.state``. At top level there never is one, though clients often look there."""
-    instance = body.get("instance") if isinstance(body, dict) else None
-    state = instance.get("state") if isinstance(instance, dict) else None
-    return state if isinstance(state, str) and state else None
-
-
-def _is_no_instance(evidence: Evidence) -> bool:
-    # By its words too: a 404 can be a dead media address or a wrong path (contract 1.1).
-    return evidence.status == 404 and bool(_NO_INSTANCE.search(evidence.text))
-
-
 def _stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-def _listed(record: object) -> Listed | None:
-    """Return one record of findMessages, ``None`` where it is none that can be told apart."""
-    if not isinstance(record, dict):
-        return None
-    key, updates, message = record.get("key"), record.get("MessageUpdate"), record.get("message")
-    if not isinstance(key, dict) or not isinstance(key.get("id"), str):
-        return None
-    sent = key.get("fromMe") is True
-    statuses = [
-        update["status"]
-        for update in (updates if isinstance(updates, list) else [])
-        if isinstance(update, dict) and isinstance(update.get("status"), str)
-    ]
-    word = record.get("messageType")
-    addresses = (key.get(name) for name in ("remoteJid", "remoteJidAlt"))
-    return Listed(
-        message_id=key["id"],
-        sent=sent,
-        addresses=frozenset(address for address in addresses if isinstance(address, str) and address),
-        kind=KINDS.get(word) if isinstance(word, str) else None,
-        text=text_of(message, word),
-        at=_moment(record.get("messageTimestamp")),
-        # What a chip has received has arrived.
-        state=highest(statuses) if sent else MessageState.DELIVERED,
-    )
-
-
-def _moment(seconds: object) -> datetime | None:
-    """Return a record's time: whole seconds; by some releases a long in two halves."""
-    if isinstance(seconds, dict):
-        seconds = seconds.get("low")
-    if isinstance(seconds, bool) or not isinstance(seconds, int):
-        return None
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
-
-
-def text_of(message: object, word: object) -> str:
-    """Return the words of a message's content, empty without any."""
-    if not isinstance(message, dict) or not isinstance(word, str):
-        return ""
-    content = message.get(word)
-    if isinstance(content, dict):
-        content = content.get("text") or content.get("caption")
-    if content is None and word == "extendedTextMessage":
-        content = message.get("conversation")
-    return content if isinstance(content, str) else ""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from warmup_pipeline.domain.values import ConnectionState, FailureClass, MessageState
-from warmup_pipeline.gateways.evolution import KINDS, RECEIPTS, text_of
+from warmup_pipeline.gateways.evolution_answers import KINDS, RECEIPTS, text_of
 from warmup_pipeline.gateways.webhooks import (
     REFUSED,
     SCAN,

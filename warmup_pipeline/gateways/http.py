@@ -34,6 +34,7 @@ from warmup_pipeline.domain.failures import Evidence, Scope, Stage, classify, ma
 from warmup_pipeline.domain.privacy import Redactor, mask_phone
 from warmup_pipeline.domain.values import FailureClass
 from warmup_pipeline.gateways.base import Channel, GatewayError, Trace
+from warmup_pipeline.gateways.credentials import GatewaySettings
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
@@ -471,6 +472,7 @@ class HttpGateway:
 
     Args:
         link: the way to the server, ``None`` where no address is set.
+        settings: addresses, keys and tokens.
         redactor: takes secrets and phones out of every text.
         simulated: whether the gateway is the simulator, which alone is told :class:`Trace` and time.
         at: logical time told with the calls that bring none of their own; ``None`` for none.
@@ -479,9 +481,16 @@ class HttpGateway:
     name: ClassVar[str]
 
     def __init__(
-        self, link: Link | None, redactor: Redactor, *, simulated: bool, at: datetime | None = None
+        self,
+        link: Link | None,
+        settings: GatewaySettings,
+        redactor: Redactor,
+        *,
+        simulated: bool,
+        at: datetime | None = None,
     ) -> None:
         self._link = link
+        self._settings = settings
         self._redactor = redactor
         self._simulated = simulated
         self._at = at
@@ -559,6 +568,19 @@ class HttpGateway:
             Stage.AFTER_WRITE, status=answer.status, text=f"{why}: {answer.text()[:200] or 'empty'}"
         )
         return self._error(channel, asked, evidence, attempts=answer.attempts)
+
+    def _listing(self, channel: Channel, asked: str, answer: Answer, of: str) -> list[Any]:
+        """Return the list that an answer is.
+
+        Raises:
+            GatewayError: it is none.
+        """
+        parsed, problem = answer.parsed()
+        if not isinstance(parsed, list):
+            raise self._unreadable(channel, asked, answer, f"no list of {of} in the answer") from safe_cause(
+                problem, self._redactor
+            )
+        return parsed
 
     async def _ask(self, link: Link, channel: Channel, asked: str, call: Call) -> Answer:
         """Make a call and return the answer, whatever its status.

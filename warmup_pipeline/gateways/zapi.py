@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from warmup_pipeline.domain.failures import Evidence, Scope, Stage
-from warmup_pipeline.domain.privacy import Redactor
 from warmup_pipeline.domain.values import ConnectionState, MessageState
 from warmup_pipeline.gateways.base import (
     Accepted,
@@ -37,13 +36,11 @@ from warmup_pipeline.gateways.base import (
     Text,
     Trace,
 )
-from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.http import (
     SECRET_PARAMETER,
     Answer,
     Call,
     HttpGateway,
-    Link,
     encode,
     png_of,
     safe_cause,
@@ -118,28 +115,9 @@ class ZApi(HttpGateway):
     """The client of one Z-API account, for the length of one step.
 
     Every call raises :class:`~warmup_pipeline.gateways.base.GatewayError` for anything but success.
-
-    Args:
-        link: the way to the server.
-        settings: the account's token and the instances' tokens.
-        redactor: takes secrets and phones out of every text.
-        simulated: whether the gateway is the simulator.
-        at: logical time told with calls that bring none of their own.
     """
 
     name: ClassVar[str] = "Z-API"
-
-    def __init__(
-        self,
-        link: Link | None,
-        settings: GatewaySettings,
-        redactor: Redactor,
-        *,
-        simulated: bool,
-        at: datetime | None = None,
-    ) -> None:
-        super().__init__(link, redactor, simulated=simulated, at=at)
-        self._settings = settings
 
     @property
     def polls_confirmations(self) -> bool:
@@ -325,11 +303,7 @@ class ZApi(HttpGateway):
         asked = "look numbers up"
         wanted = list(dict.fromkeys(phones))
         answer = await self._answer(channel, asked, "POST", "/phone-exists-batch", {"phones": wanted})
-        parsed, problem = answer.parsed()
-        if not isinstance(parsed, list):
-            raise self._unreadable(
-                channel, asked, answer, "no list of numbers in the answer"
-            ) from safe_cause(problem, self._redactor)
+        parsed = self._listing(channel, asked, answer, "numbers")
         rows = [row for row in parsed if isinstance(row, dict)]
         return {
             row["inputPhone"]: row["exists"]

@@ -136,42 +136,32 @@ class _EventLog(SqliteEventLogStorage):
         self._kept_index.dispose()
 
 
-class _Runs(SqliteRunStorage):
+class _KeptConnection:
+    """One database whose engine is kept."""
+
+    _conn_string: str
+
+    def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._kept = _Kept(1)
+        super().__init__(conn_string, inst_data)  # type: ignore[call-arg]
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Open a transaction."""
+        with self._kept.engine(self._conn_string).begin() as connection:
+            yield connection
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self._kept.dispose()
+
+
+class _Runs(_KeptConnection, SqliteRunStorage):
     """Runs and their tags."""
 
-    def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
-        self._kept = _Kept(1)
-        super().__init__(conn_string, inst_data)
 
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Open a transaction."""
-        with self._kept.engine(self._conn_string).begin() as connection:
-            yield connection
-
-    def dispose(self) -> None:
-        """Close every connection."""
-        super().dispose()
-        self._kept.dispose()
-
-
-class _Schedules(SqliteScheduleStorage):
+class _Schedules(_KeptConnection, SqliteScheduleStorage):
     """Sensors, schedules and their ticks."""
-
-    def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
-        self._kept = _Kept(1)
-        super().__init__(conn_string, inst_data)
-
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Open a transaction."""
-        with self._kept.engine(self._conn_string).begin() as connection:
-            yield connection
-
-    def dispose(self) -> None:
-        """Close every connection."""
-        super().dispose()
-        self._kept.dispose()
 
 
 class EmbeddedStorage(DagsterSqliteStorage):

@@ -31,7 +31,8 @@ from warmup_pipeline.gateways.base import (
     Recovery,
     Text,
 )
-from warmup_pipeline.gateways.evolution import flatten, highest, jid
+from warmup_pipeline.gateways.evolution import jid
+from warmup_pipeline.gateways.evolution_answers import flatten, highest
 from warmup_pipeline.gateways.simulator.jids import create_jid
 from warmup_pipeline_tests.gateways.conftest import (
     AT,

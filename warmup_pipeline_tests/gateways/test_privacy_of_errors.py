@@ -32,6 +32,7 @@ from warmup_pipeline.gateways.base import (
     Recovery,
     Text,
 )
+from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.http import HttpGateway, RedactedCauseError
 from warmup_pipeline_tests.gateways.conftest import (
     AT,
@@ -218,7 +219,7 @@ def chunks(secret: str) -> Iterator[str]:
 
 @given(before=st.integers(3_900, 4_000), after=st.integers(0, 400), secret=st.sampled_from(SECRETS))
 def test_no_part_of_a_secret_is_left_where_long_words_are_cut(before: int, after: int, secret: str) -> None:
-    gateway = HttpGateway(None, Redactor(SECRETS), simulated=False)
+    gateway = HttpGateway(None, GatewaySettings(), Redactor(SECRETS), simulated=False)
     # A long token shrinks to three stars, which moves what follows it, and the cut, into the part shown.
     words = f"/token/{'a' * before} {secret}{'y' * after}"
     line = gateway._clean(words)
@@ -228,7 +229,7 @@ def test_no_part_of_a_secret_is_left_where_long_words_are_cut(before: int, after
 
 @given(st.text(max_size=200))
 def test_words_of_a_gateway_are_one_printable_line(words: str) -> None:
-    line = HttpGateway(None, Redactor(), simulated=False)._clean(words)
+    line = HttpGateway(None, GatewaySettings(), Redactor(), simulated=False)._clean(words)
     assert line.isprintable()
     assert line == line.strip()
 
