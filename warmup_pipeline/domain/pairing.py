@@ -1,10 +1,9 @@
 """Pairing: which two chips of a pool talk with each other in this cycle.
 
-Holds: who may be paired, the score of a pair, and the choice of all pairs of one cycle. Add here: a
-rule that allows or scores a pair (its points as a constant, its part in :class:`ScoreParts`, the
-same rule in :class:`_Pool`, which judges many pairs at once; a test holds the two together). Do not
-add: who is a candidate at all (validation and budget; the caller), conversations, how a matching is
-found (``domain.matching``).
+Holds: the choice of all pairs of one cycle. Do not add: who may be paired and how well two fit
+(``domain.pair_rules``; :class:`_Pool` judges many pairs at once by the same rules, and a test holds the two
+together), who is a candidate at all (validation and budget; the caller), conversations, how a matching
+is found (``domain.matching``).
 
 Source: domain.md, "Pairing".
 """
@@ -13,11 +12,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -31,104 +28,31 @@ from warmup_pipeline.domain.matching import (
     exact_matching,
     extend_greedily,
 )
+from warmup_pipeline.domain.pair_rules import (
+    BASE_POINTS,
+    COMPATIBLE_PHASE_POINTS,
+    FAIR_TRUST,
+    FAIR_TRUST_POINTS,
+    INCOMPATIBLE_PHASE_POINTS,
+    MAX_PARTNERS_PER_DAY,
+    MOSTLY_RECEIVES,
+    MOSTLY_SENDS,
+    NEAR_TRUST,
+    NEAR_TRUST_POINTS,
+    NO_HISTORY,
+    OPPOSITE_DIRECTION_POINTS,
+    RECENT_POINTS,
+    SAME_AREA_POINTS,
+    SAME_REGION_POINTS,
+    Candidate,
+    PairHistory,
+    direction_of,
+    score,
+)
 from warmup_pipeline.domain.phones import area_code, region
-from warmup_pipeline.domain.values import Phase
-
-BASE_POINTS: Final = 50
-SAME_AREA_POINTS: Final = 50
-SAME_REGION_POINTS: Final = 30
-COMPATIBLE_PHASE_POINTS: Final = 40
-INCOMPATIBLE_PHASE_POINTS: Final = -20
-NEAR_TRUST: Final = 10
-NEAR_TRUST_POINTS: Final = 20
-FAIR_TRUST: Final = 20
-FAIR_TRUST_POINTS: Final = 10
-OPPOSITE_DIRECTION_POINTS: Final = 20
-RECENT_POINTS: Final = -50
-
-MAX_PARTNERS_PER_DAY: Final = 5
-"""Distinct partners a chip may have in one local day."""
 
 EXACT_UP_TO: Final = 60
 """Chips to be matched up to which the optimum itself is found (0.07 s; the time grows with the cube)."""
-
-ChipPair: TypeAlias = frozenset[str]
-"""Two chip ids, in no order."""
-
-
-def pair_key(one: str, other: str) -> ChipPair:
-    """Return the two chip ids as the key :class:`PairHistory` uses."""
-    return frozenset((one, other))
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A chip that may talk in this cycle, as pairing sees it.
-
-    The caller passes only chips that take part, are no listeners, are connected, have no open breaker
-    and no cooldown, and can afford the shortest dialogue; all of one pool.
-    """
-
-    chip_id: str
-    phone: str = field(repr=False)
-    """Normalised (``domain.phones.normalise``); never shown."""
-    phase: Phase
-    trust: int
-    """Trust score, 0-100."""
-    sent_today: int
-    """Messages sent this local day."""
-    received_today: int
-    """Messages received this local day."""
-    has_opening: bool
-    """Whether a conversation of its own plan is due."""
-    opens_with_media: bool = False
-    """Its due opening begins with a picture or an audio note, which only it can send."""
-    partners_today: frozenset[str] = frozenset()
-    """Chip ids it opened with, or was opened by, this local day, from the opening's acceptance."""
-
-
-@dataclass(frozen=True, slots=True)
-class PairHistory:
-    """What the past says about pairs. Chips that are no candidates may appear; they do not matter."""
-
-    open_between: AbstractSet[ChipPair] = frozenset()
-    """Pairs with an open conversation (also one whose opening is still under way): forbidden."""
-    opened_within_4h: AbstractSet[ChipPair] = frozenset()
-    """Pairs whose last opening was accepted less than 4 hours ago: forbidden."""
-    paired_within_24h: AbstractSet[ChipPair] = frozenset()
-    """Pairs that talked less than 24 hours ago: allowed, with fewer points."""
-    resting: AbstractSet[ChipPair] = frozenset()
-    """Pairs at rest after too many unanswered turns: forbidden."""
-
-
-NO_HISTORY: Final = PairHistory()
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreParts:
-    """The points of a pair, rule by rule."""
-
-    base: int
-    place: int
-    """Same area code, else same region."""
-    phase: int
-    trust: int
-    direction: int
-    """One mostly sends today, the other mostly receives."""
-    recent: int
-    """Paired within the last 24 hours."""
-
-    @property
-    def total(self) -> int:
-        """The score; negative totals are possible and allowed."""
-        return self.base + self.place + self.phase + self.trust + self.direction + self.recent
-
-    def as_mapping(self) -> Mapping[str, int]:
-        """The parts by name, e.g. to be stored with the conversation."""
-        return MappingProxyType({name: getattr(self, name) for name in _PART_NAMES})
-
-
-_PART_NAMES: Final = tuple(part.name for part in fields(ScoreParts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,65 +75,6 @@ class PairingResult:
     pairings: tuple[Pairing, ...]
     unpaired: tuple[str, ...]
     """Chip ids with an opening due and no partner, in order (deferred with ``no_partner``)."""
-
-
-_BALANCED: Final = 0
-_MOSTLY_SENDS: Final = 1
-_MOSTLY_RECEIVES: Final = 2
-
-
-def _direction(chip: Candidate) -> int:
-    """Class of the ratio (sent+1)/(received+1): over 1.5 mostly sends, under 0.7 mostly receives."""
-    sent, received = chip.sent_today + 1, chip.received_today + 1
-    if 2 * sent > 3 * received:
-        return _MOSTLY_SENDS
-    if 10 * sent < 7 * received:
-        return _MOSTLY_RECEIVES
-    return _BALANCED
-
-
-def score(a: Candidate, b: Candidate, history: PairHistory = NO_HISTORY) -> ScoreParts:
-    """Return the points of the pair; ``score(a, b)`` equals ``score(b, a)``."""
-    place = 0
-    if area_code(a.phone) == area_code(b.phone):
-        place = SAME_AREA_POINTS
-    elif region(a.phone) == region(b.phone):
-        place = SAME_REGION_POINTS
-    compatible = abs(a.phase.rank - b.phase.rank) <= 1
-    distance = abs(a.trust - b.trust)
-    trust = (
-        NEAR_TRUST_POINTS if distance <= NEAR_TRUST else FAIR_TRUST_POINTS if distance <= FAIR_TRUST else 0
-    )
-    opposite = {_direction(a), _direction(b)} == {_MOSTLY_SENDS, _MOSTLY_RECEIVES}
-    recent = pair_key(a.chip_id, b.chip_id) in history.paired_within_24h
-    return ScoreParts(
-        base=BASE_POINTS,
-        place=place,
-        phase=COMPATIBLE_PHASE_POINTS if compatible else INCOMPATIBLE_PHASE_POINTS,
-        trust=trust,
-        direction=OPPOSITE_DIRECTION_POINTS if opposite else 0,
-        recent=RECENT_POINTS if recent else 0,
-    )
-
-
-def allowed(
-    a: Candidate, b: Candidate, history: PairHistory = NO_HISTORY, max_partners: int = MAX_PARTNERS_PER_DAY
-) -> bool:
-    """Whether the two may open a conversation now.
-
-    Never a chip with itself, never a second open conversation of the pair, never again within 4 hours
-    or while the pair rests, and no partner beyond the day's ``max_partners``: a partner the chip
-    already had today is no new one.
-    """
-    if a.chip_id == b.chip_id:
-        return False
-    key = pair_key(a.chip_id, b.chip_id)
-    if key in history.open_between or key in history.opened_within_4h or key in history.resting:
-        return False
-    return all(
-        other.chip_id in chip.partners_today or len(chip.partners_today) < max_partners
-        for chip, other in ((a, b), (b, a))
-    )
 
 
 def pair(
@@ -322,7 +187,7 @@ class _Pool:
         self._region = [regions.setdefault(region(chip.phone), len(regions)) for chip in chips]
         self._rank = [chip.phase.rank for chip in chips]
         self._trust = [chip.trust for chip in chips]
-        self._direction = [_direction(chip) for chip in chips]
+        self._direction = [direction_of(chip) for chip in chips]
         self._received = [min(chip.received_today, _MOST_RECEIVED) for chip in chips]
         self.area, self.region, self.rank, self.trust, self.direction, self.received = (
             np.array(column, dtype=np.int64)
@@ -383,7 +248,7 @@ class _Pool:
         elif distance <= FAIR_TRUST:
             points += FAIR_TRUST_POINTS
         # The two classes that attract each other are 1 and 2; their product is 2 only for them.
-        if self._direction[u] * self._direction[v] == _MOSTLY_SENDS * _MOSTLY_RECEIVES:
+        if self._direction[u] * self._direction[v] == MOSTLY_SENDS * MOSTLY_RECEIVES:
             points += OPPOSITE_DIRECTION_POINTS
         return _EDGE + points * _SCORE_UNIT - self._received[u] - self._received[v]
 
@@ -403,7 +268,7 @@ class _Pool:
             distance <= NEAR_TRUST, NEAR_TRUST_POINTS, np.where(distance <= FAIR_TRUST, FAIR_TRUST_POINTS, 0)
         )
         points += np.where(
-            self.direction[u] * self.direction[v] == _MOSTLY_SENDS * _MOSTLY_RECEIVES,
+            self.direction[u] * self.direction[v] == MOSTLY_SENDS * MOSTLY_RECEIVES,
             OPPOSITE_DIRECTION_POINTS,
             0,
         )
@@ -662,8 +527,8 @@ class _NeighbourFinder:
         with the same key, chips."""
         for looking, listed in (
             (None, None),
-            (_MOSTLY_SENDS, _MOSTLY_RECEIVES),
-            (_MOSTLY_RECEIVES, _MOSTLY_SENDS),
+            (MOSTLY_SENDS, MOSTLY_RECEIVES),
+            (MOSTLY_RECEIVES, MOSTLY_SENDS),
         ):
             members = targets if listed is None else targets[pool.direction[targets] == listed]
             if members.size == 0:

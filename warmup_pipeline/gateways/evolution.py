@@ -42,16 +42,8 @@ from warmup_pipeline.gateways.evolution_answers import (
     listed,
     understand,
 )
-from warmup_pipeline.gateways.http import (
-    MAX_ANSWER,
-    SECRET_HEADER,
-    Answer,
-    Call,
-    HttpGateway,
-    encode,
-    png_of,
-    safe_cause,
-)
+from warmup_pipeline.gateways.http import SECRET_HEADER, HttpGateway, encode, png_of, safe_cause
+from warmup_pipeline.gateways.link import MAX_ANSWER, Answer, Call
 
 _STATES: Final = {
     "open": ConnectionState.OPEN,

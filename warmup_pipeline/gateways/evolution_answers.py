@@ -18,7 +18,7 @@ from typing import Final
 from warmup_pipeline.domain.failures import Evidence, Stage
 from warmup_pipeline.domain.values import MESSAGE_SCALE, MessageKind, MessageState
 from warmup_pipeline.gateways.base import Listed
-from warmup_pipeline.gateways.http import Answer
+from warmup_pipeline.gateways.link import Answer
 
 RECEIPTS: Final = {
     "PENDING": MessageState.ACCEPTED,

@@ -18,13 +18,7 @@ from warmup_pipeline.domain.values import Provider
 from warmup_pipeline.gateways.base import Gateway
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.evolution import Evolution
-from warmup_pipeline.gateways.http import (
-    DEADLINE_S,
-    RETRY_PAUSE_S,
-    Link,
-    LinkLimits,
-    TransportFactory,
-)
+from warmup_pipeline.gateways.link import DEADLINE_S, RETRY_PAUSE_S, Link, LinkLimits, TransportFactory
 from warmup_pipeline.gateways.zapi import ZApi
 
 

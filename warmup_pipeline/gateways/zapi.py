@@ -36,15 +36,8 @@ from warmup_pipeline.gateways.base import (
     Text,
     Trace,
 )
-from warmup_pipeline.gateways.http import (
-    SECRET_PARAMETER,
-    Answer,
-    Call,
-    HttpGateway,
-    encode,
-    png_of,
-    safe_cause,
-)
+from warmup_pipeline.gateways.http import SECRET_PARAMETER, HttpGateway, encode, png_of, safe_cause
+from warmup_pipeline.gateways.link import Answer, Call
 
 WEBHOOKS: Final = {
     "update-webhook-received": "receivedCallbackUrl",

@@ -21,7 +21,7 @@ from warmup_pipeline.domain.conversation import (
     turns_by_side,
 )
 from warmup_pipeline.domain.localtime import window_bounds
-from warmup_pipeline.domain.pairing import Candidate, PairHistory
+from warmup_pipeline.domain.pair_rules import Candidate, PairHistory
 from warmup_pipeline.domain.presend import is_connected, takes_part, validate
 from warmup_pipeline.domain.values import (
     ActivityState,

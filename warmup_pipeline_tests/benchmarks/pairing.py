@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import rustworkx
 
-from warmup_pipeline.domain.pairing import Candidate, PairHistory, allowed, pair, pair_key, score
+from warmup_pipeline.domain.pair_rules import Candidate, PairHistory, allowed, pair_key, score
+from warmup_pipeline.domain.pairing import pair
 from warmup_pipeline.domain.values import PHASE_ORDER
 
 TICK: Final = datetime(2026, 3, 2, 13, 0, tzinfo=UTC)

@@ -17,17 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmup_pipeline.domain import pairing as rules
-from warmup_pipeline.domain.pairing import (
-    EXACT_UP_TO,
-    Candidate,
-    PairHistory,
-    PairingResult,
-    ScoreParts,
-    allowed,
-    pair,
-    pair_key,
-    score,
-)
+from warmup_pipeline.domain.pair_rules import Candidate, PairHistory, ScoreParts, allowed, pair_key, score
+from warmup_pipeline.domain.pairing import EXACT_UP_TO, PairingResult, pair
 from warmup_pipeline.domain.phones import REGION_OF
 from warmup_pipeline.domain.values import PHASE_ORDER, Phase
 

@@ -19,7 +19,7 @@ from httpcore._backends.anyio import AnyIOBackend
 from warmup_pipeline.domain.failures import Evidence, Stage
 from warmup_pipeline.domain.values import FailureClass, Provider
 from warmup_pipeline.gateways.base import Accepted, Channel, GatewayError, Text
-from warmup_pipeline.gateways.http import (
+from warmup_pipeline.gateways.link import (
     CONNECTIONS_PER_CLIENT,
     MAX_ANSWER,
     Answer,

@@ -29,7 +29,7 @@ from warmup_pipeline.gateways.base import (
     Recovery,
     Text,
 )
-from warmup_pipeline.gateways.http import Answer
+from warmup_pipeline.gateways.link import Answer
 from warmup_pipeline.gateways.zapi import understand
 from warmup_pipeline_tests.gateways.conftest import (
     AT,

@@ -1,0 +1,422 @@
+"""The way to one gateway server: sockets, deadlines, and how far a request came.
+
+Holds: what every call goes through: pools of connections shared by an event loop, the 10 seconds that
+one request may take in all, the one retry, the queue per instance. A call ends as an :class:`Answer`
+or as a :class:`Silence`, which says how far it came. Do not add: headers, paths, wording of errors
+(``http``, ``evolution``, ``zapi``).
+
+Source: domain.md, "Failures": 10 s; at most one retry, and only where the gateway certainly did not
+act; a request that was written and not answered is unknown and never sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import httpcore
+import httpx
+
+from warmup_pipeline.domain.failures import Evidence, Stage, may_retry
+
+TransportFactory = Callable[[], httpx.AsyncBaseTransport]
+
+DEADLINE_S: Final = 10.0
+"""Seconds one request may take in all, from connecting to the last byte of the answer."""
+CONNECT_S: Final = 5.0
+"""Seconds of them that connecting may take."""
+RETRY_PAUSE_S: Final = 0.5
+"""Seconds before the one retry where the gateway named none."""
+MAX_ANSWER: Final = 1_000_000
+"""Bytes of answer that are read: no answer this project asks for comes near it."""
+CONNECTIONS_PER_CLIENT: Final = 5
+"""A pool of connections slows down with the square of its size: measured 369 requests/s at 20
+connections in one, 130 at 50 to 300; 20 to 100 pools of 5 gave 1,100."""
+KEEPALIVE_S: Final = 2.0
+"""Seconds an idle connection is kept. Node (Evolution) closes one after 5 s; a request written into a
+connection that is just being closed is lost with an unknown outcome, so we leave well before."""
+
+READ_WORDS: Final = 4_000
+"""Characters of an answer that are looked at where it is shown."""
+_LONGEST_RETRY_AFTER: Final = 86_400.0
+
+# Their records hold whole requests, and the bodies and addresses of these hold phones and tokens.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLimits:
+    """How patient and how busy a link may be.
+
+    Attributes:
+        deadline: seconds one request may take in all.
+        retry_pause: seconds before the one retry where the gateway named none.
+        connections: requests in flight at one server at the same time.
+        not_after: event-loop time by which everything must have ended (the step's own end);
+            ``None`` for no end. A request that could not have its whole deadline before it is not
+            begun: cut short it would only make an unknown outcome.
+    """
+
+    deadline: float = DEADLINE_S
+    retry_pause: float = RETRY_PAUSE_S
+    connections: int = 100
+    not_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. Address and headers hold secrets: they never show."""
+
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    max_bytes: int = MAX_ANSWER
+
+
+class UnreadableError(Exception):
+    """An answer is no JSON. Its text says where it stops being that, and holds nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The gateway answered, and as much of it as is needed could be read.
+
+    Attributes:
+        status: HTTP status.
+        body: the answer's bytes; of a refusal (not 2xx) perhaps not all of them.
+        retry_after: seconds the gateway asked to wait, ``None`` if it did not.
+        attempts: requests made for it.
+    """
+
+    status: int
+    body: bytes = field(repr=False)
+    retry_after: float | None = None
+    attempts: int = 1
+
+    @property
+    def success(self) -> bool:
+        """Whether the status is 2xx, which is not yet the gateway's word that it did what was asked."""
+        return 200 <= self.status < 300
+
+    def parsed(self) -> tuple[Any, Exception | None]:
+        """Return the body as JSON and ``None``, or ``None`` and why it cannot be read.
+
+        The content type is not asked: proxies rewrite it, and a body that is JSON and holds the
+        message id says more about what happened than its label.
+        """
+        try:
+            return json.loads(self.body), None
+        except (ValueError, RecursionError) as error:
+            # The exceptions of json hold the whole body in their attributes: only their words are kept.
+            return None, UnreadableError(f"{type(error).__name__}: {error}").with_traceback(
+                error.__traceback__
+            )
+
+    def text(self) -> str:
+        """Return the beginning of the body as text (not redacted)."""
+        return self.body[: 4 * READ_WORDS].decode("utf-8", errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """No answer that can be read came.
+
+    Attributes:
+        stage: how far the request got.
+        words: what happened, in our words (not redacted).
+        cause: the exception seen, ``None`` where there was none.
+        attempts: requests made: 0 where it was too late to begin.
+        status: HTTP status where at least that came.
+    """
+
+    stage: Stage
+    words: str
+    cause: BaseException | None = field(default=None, repr=False)
+    attempts: int = 1
+    status: int | None = None
+
+
+Reply = Answer | Silence
+
+
+@functools.cache
+def _public_tls() -> ssl.SSLContext:
+    # About 20 ms each, so one for the process. It honours SSL_CERT_FILE: some operators have their own CA.
+    return httpx.create_ssl_context()
+
+
+def _no_tls() -> ssl.SSLContext:
+    # For plain http: httpx would otherwise load all public certificates once per client for nothing.
+    # It trusts no certificate at all, so a TLS connection made with it by mistake fails.
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class ClientPool:
+    """Transports of a few connections each, made when they are needed, the least busy one first.
+
+    They are httpx transports, not clients: a client would keep a gateway's cookies from one chip's
+    account for another's, follow redirects with credentials, and log every address.
+
+    Args:
+        secure: whether the server speaks https.
+        connections: how many connections there may be in all.
+        transport_factory: makes another transport instead (an in-process gateway).
+    """
+
+    def __init__(
+        self, *, secure: bool, connections: int, transport_factory: TransportFactory | None = None
+    ) -> None:
+        self._most = max(1, -(-connections // CONNECTIONS_PER_CLIENT))
+        self._factory = transport_factory or functools.partial(self._socket_transport, secure=secure)
+        self._transports: list[httpx.AsyncBaseTransport] = []
+        self._busy: list[int] = []
+
+    @property
+    def size(self) -> int:
+        """How many transports have been made."""
+        return len(self._transports)
+
+    @staticmethod
+    def _socket_transport(*, secure: bool) -> httpx.AsyncBaseTransport:
+        return httpx.AsyncHTTPTransport(
+            verify=_public_tls() if secure else _no_tls(),
+            trust_env=False,
+            limits=httpx.Limits(
+                max_connections=CONNECTIONS_PER_CLIENT,
+                max_keepalive_connections=CONNECTIONS_PER_CLIENT,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+        )
+
+    @contextmanager
+    def lease(self) -> Iterator[httpx.AsyncBaseTransport]:
+        """Lend the least busy transport for one request."""
+        chosen = min(range(len(self._busy)), key=self._busy.__getitem__, default=None)
+        if chosen is None or (self._busy[chosen] >= CONNECTIONS_PER_CLIENT and self.size < self._most):
+            self._transports.append(self._factory())
+            self._busy.append(0)
+            chosen = self.size - 1
+        self._busy[chosen] += 1
+        try:
+            yield self._transports[chosen]
+        finally:
+            self._busy[chosen] -= 1
+
+    async def aclose(self) -> None:
+        """Close every connection. The pool must not be used afterwards."""
+        transports, self._transports, self._busy = self._transports, [], []
+        for transport in transports:
+            await transport.aclose()
+
+
+class _Progress:
+    """How far one request got, told by the transport while it works.
+
+    Once the headers have begun to be written the gateway may act, with one exception: writing them
+    failed. Then no whole request can have left, for the body comes after them.
+    """
+
+    def __init__(self) -> None:
+        self.stage = Stage.CONNECT
+        self._told = False
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        self._told = True
+        if event.endswith("send_request_headers.started"):
+            self.stage = Stage.AFTER_WRITE
+        elif event.endswith("send_request_headers.failed") and isinstance(
+            info.get("exception"), httpcore.WriteError
+        ):
+            self.stage = Stage.BEFORE_WRITE
+
+    def reached(self, error: BaseException) -> Stage:
+        """Return how far the request had got when ``error`` came."""
+        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
+            return Stage.CONNECT
+        # A transport that tells nothing may have done anything.
+        return self.stage if self._told else Stage.AFTER_WRITE
+
+
+class _TooLargeError(Exception):
+    """An answer went over its bound."""
+
+
+class _TooLateError(Exception):
+    """The step's end is too near to begin a request."""
+
+
+class Link:
+    """Requests to one server, for the length of one step, inside one event loop.
+
+    Args:
+        base_url: the server's address.
+        limits: deadline, pause, concurrency, end.
+        transport_factory: makes another transport instead of sockets.
+    """
+
+    def __init__(
+        self, base_url: str, limits: LinkLimits, transport_factory: TransportFactory | None = None
+    ) -> None:
+        self._limits = limits
+        self._base = base_url.rstrip("/")
+        url = httpx.URL(base_url)
+        self.host: Final = url.netloc.decode("ascii")
+        self._pool = ClientPool(
+            secure=url.scheme == "https",
+            connections=limits.connections,
+            transport_factory=transport_factory,
+        )
+        self._server = asyncio.Semaphore(limits.connections)
+        self._instances: dict[str, asyncio.Lock] = {}
+        self._latest_start = None if limits.not_after is None else limits.not_after - limits.deadline
+        self._timeouts = {
+            "connect": min(CONNECT_S, limits.deadline),
+            "read": limits.deadline,
+            "write": limits.deadline,
+            "pool": limits.deadline,
+        }
+
+    def url(self, path: str) -> str:
+        """Return the address of ``path``, which begins with a slash."""
+        return self._base + path
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+    async def ask(self, call: Call, *, instance: str) -> Reply:
+        """Make a request, and one retry where the gateway certainly did not act.
+
+        Requests of one instance go one after another; a slow one holds back no other instance.
+        """
+        lock = self._instances.setdefault(instance, asyncio.Lock())
+        reply: Reply = Silence(
+            Stage.BEFORE_WRITE, "the step ends too soon for a whole request: none was made", attempts=0
+        )
+        try:
+            async with self._turn(lock):
+                for attempt in (1, 2):
+                    # The server's turn is given back while waiting: another instance can use it.
+                    async with self._turn(self._server):
+                        reply = replace(await self._attempt(call), attempts=attempt)
+                    if attempt == 2 or not await self._wait_for_retry(reply):
+                        break
+        except _TooLateError:
+            pass
+        return reply
+
+    @asynccontextmanager
+    async def _turn(self, gate: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout_at(self._latest_start):
+                await gate.acquire()
+        except TimeoutError:
+            raise _TooLateError from None
+        try:
+            if self._latest_start is not None and asyncio.get_running_loop().time() > self._latest_start:
+                raise _TooLateError
+            yield
+        finally:
+            gate.release()
+
+    async def _wait_for_retry(self, reply: Reply) -> bool:
+        evidence = evidence_of(reply)
+        if not may_retry(evidence):
+            return False
+        pause = max(self._limits.retry_pause, evidence.retry_after or 0.0)
+        if self._latest_start is None:
+            fits = pause <= max(self._limits.deadline, self._limits.retry_pause)
+        else:
+            fits = asyncio.get_running_loop().time() + pause <= self._latest_start
+        if fits:
+            await asyncio.sleep(pause)
+        return fits
+
+    async def _attempt(self, call: Call) -> Reply:
+        progress = _Progress()
+        request = httpx.Request(
+            call.method,
+            call.url,
+            headers=call.headers,
+            content=call.body,
+            extensions={"timeout": self._timeouts, "trace": progress},
+        )
+        status: int | None = None
+        retry_after: float | None = None
+        body = bytearray()
+        try:
+            # The transport's own timeouts begin anew with every byte; this one does not.
+            async with asyncio.timeout(self._limits.deadline):
+                with self._pool.lease() as transport:
+                    response = await transport.handle_async_request(request)
+                    status = response.status_code
+                    retry_after = _retry_after(response.headers)
+                    try:
+                        async for chunk in response.aiter_bytes():
+                            body += chunk
+                            if len(body) > call.max_bytes:
+                                raise _TooLargeError(f"the answer is larger than {call.max_bytes} bytes")
+                    finally:
+                        await response.aclose()
+        except (httpx.HTTPError, OSError, _TooLargeError) as error:
+            if status is not None and not 200 <= status < 300:
+                # A refusal is one by its status, whatever became of its words.
+                return Answer(status, bytes(body[: call.max_bytes]), retry_after)
+            stage = progress.reached(error) if status is None else Stage.AFTER_WRITE
+            return Silence(stage, self._words(error, stage), error, status=status)
+        return Answer(status, bytes(body), retry_after)
+
+    def _words(self, error: BaseException, stage: Stage) -> str:
+        if isinstance(error, (httpx.ConnectTimeout, httpx.PoolTimeout)) or (
+            stage is Stage.CONNECT and isinstance(error, TimeoutError)
+        ):
+            return f"no connection to {self.host} within {self._timeouts['connect']:g} s"
+        if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+            return f"no whole answer within {self._limits.deadline:g} s"
+        detail = f"{type(error).__name__}: {error}".rstrip(": ")
+        if stage is Stage.CONNECT:
+            return f"no connection to {self.host} ({detail})"
+        if stage is Stage.BEFORE_WRITE:
+            return f"the connection broke before the request was written ({detail})"
+        if isinstance(error, _TooLargeError):
+            return str(error)
+        return f"the connection broke before a whole answer came ({detail})"
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
+        return min(float(value), _LONGEST_RETRY_AFTER)
+    until = _http_date(value)
+    if until is None:
+        return None
+    # Counted from the gateway's own clock where it tells it.
+    now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+    return min(max(0.0, (until - now).total_seconds()), _LONGEST_RETRY_AFTER)
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        parsed = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def evidence_of(reply: Reply, text: str = "") -> Evidence:
+    """Return what a reply shows by itself, before a gateway's wording is understood."""
+    if isinstance(reply, Silence):
+        return Evidence(stage=reply.stage, status=reply.status, text=text)
+    return Evidence(Stage.ANSWERED, status=reply.status, text=text, retry_after=reply.retry_after)
