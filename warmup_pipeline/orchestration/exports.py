@@ -1,7 +1,8 @@
 """The daily summary as files: Parquet and CSV, a file of each per local day.
 
 Holds: ``daily_summary_export``, which is no part of a cycle: materialize it for any day, or backfill a
-range. Add here: another asset that writes files. Do not add: computing (``daily_summary`` does).
+range; and the schedule that does so every night. Add here: another asset that writes files. Do not add:
+computing (``daily_summary`` does).
 
 Files go to ``export/daily_summary`` under the Dagster home and are replaced whole: a reader sees the
 old file or the new one. What holds several numbers (``activities``, ``deferrals``, ``blocks``) is JSON text.
@@ -9,7 +10,7 @@ old file or the new one. What holds several numbers (``activities``, ``deferrals
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +18,12 @@ import dagster as dg
 
 from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.metadata import definition_metadata
-from warmup_pipeline.orchestration.names import CYCLE_GROUP, EXPORT_ASSET, OWNERS, RESOURCE
+from warmup_pipeline.orchestration.names import CYCLE_GROUP, EXPORT_ASSET, EXPORT_JOB, OWNERS, RESOURCE
 from warmup_pipeline.orchestration.partitions import LOCAL_DAYS
+from warmup_pipeline.orchestration.resources import WarmupAccess
 from warmup_pipeline.store import summaries
 from warmup_pipeline.store.schema import daily_summary as table
+from warmup_pipeline.store.trouble import StoreError
 
 _COLUMNS: Final = [column.name for column in table.columns]
 _COUNTS: Final = [column.name for column in table.columns if str(column.type) == "INTEGER"]
@@ -61,6 +64,37 @@ def daily_summary_export(context: dg.AssetExecutionContext) -> dg.MaterializeRes
             "days": len(context.partition_keys),
         }
     )
+
+
+EXPORT_JOB_DEFINITION: Final = dg.define_asset_job(
+    EXPORT_JOB,
+    selection=[EXPORT_ASSET],
+    description="Write `daily_summary` of a local day as Parquet and CSV. Runs every night for the day before.",
+)
+
+
+@dg.schedule(
+    name="export_daily_summary_schedule",
+    job=EXPORT_JOB_DEFINITION,
+    cron_schedule="30 0 * * *",
+    execution_timezone=LOCAL_DAYS.timezone,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every night at 00:30, when the day before has been made final: that day, if it has a summary.",
+)
+def export_daily_summary_schedule(
+    context: dg.ScheduleEvaluationContext, warmup: dg.ResourceParam[WarmupAccess]
+) -> dg.RunRequest | dg.SkipReason:
+    """Ask for yesterday's files."""
+    yesterday = context.scheduled_execution_time.date() - timedelta(days=1)
+    access: WarmupAccess = warmup
+    try:
+        with access.store() as (store, _), store.read() as tx:
+            known = bool(summaries.of_day(tx, yesterday))
+    except (StoreError, ValueError) as error:
+        return dg.SkipReason(str(error))
+    if not known:
+        return dg.SkipReason(f"{yesterday} has no summary: no pool ran on that day")
+    return dg.RunRequest(run_key=yesterday.isoformat(), partition_key=yesterday.isoformat())
 
 
 def write_day(folder: Path, day: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -13,6 +13,7 @@ ALERT_SENSOR: Final = "warmup_alert_sensor"
 CYCLE_GRAPH: Final = "warmup_cycle_steps"
 CYCLE_GROUP: Final = "warmup"
 EXPORT_ASSET: Final = "daily_summary_export"
+EXPORT_JOB: Final = "export_daily_summary"
 
 RESOURCE: Final = "warmup"
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pandas as pd
 
+from warmup_pipeline.orchestration.exports import export_daily_summary_schedule
+from warmup_pipeline.orchestration.resources import WarmupAccess
 from warmup_pipeline_tests.orchestration.conftest import Project
 from warmup_pipeline_tests.orchestration.test_cycle_run import make_everything_due
 from warmup_pipeline_tests.support import run_sql
@@ -69,6 +73,30 @@ def test_a_backfill_of_days_gives_what_was_summarised_live_and_its_export_is_the
                 json.loads(row["activities"]) for row in kept
             ]
     assert not list(folder.glob(".*")), "nothing half-written is left"
+
+
+def test_every_night_asks_for_the_files_of_the_day_before_if_it_has_a_summary(project: Project) -> None:
+    project.cycle()
+
+    def asked_on(day: int) -> dg.RunRequest | dg.SkipReason:
+        context = dg.build_schedule_context(
+            instance=project.instance,
+            scheduled_execution_time=datetime(2026, 2, day, 0, 30, tzinfo=ZoneInfo("America/Sao_Paulo")),
+            resources={"warmup": WarmupAccess(lambda: project.settings)},
+        )
+        answer = export_daily_summary_schedule(context)
+        assert isinstance(answer, dg.RunRequest | dg.SkipReason)
+        return answer
+
+    request = asked_on(21)
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "2026-02-20"
+    skipped = asked_on(23)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "2026-02-22 has no summary" in str(skipped.skip_message)
+    job = project.defs().resolve_job_def("export_daily_summary")
+    assert job.execute_in_process(instance=project.instance, partition_key="2026-02-20").success
+    assert (project.settings.home / "export" / "daily_summary" / "daily_summary_2026-02-20.csv").exists()
 
 
 def test_the_table_is_read_by_another_tool_while_a_cycle_writes(project: Project) -> None:
