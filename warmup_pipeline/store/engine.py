@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -149,6 +149,31 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _new_engine(url: URL) -> Engine:
+    options: dict[str, Any] = {"hide_parameters": True}
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite:
+        if url.database in (None, "", ":memory:"):
+            options |= {"poolclass": sa.StaticPool}
+        options |= {"connect_args": {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}}
+    else:
+        options |= {"pool_pre_ping": True, "pool_size": 5}
+        if "connect_timeout" not in url.query:
+            options |= {"connect_args": {"connect_timeout": _CONNECT_TIMEOUT_S}}
+    engine = sa.create_engine(url, **options)
+    if sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "connect", _prepare_postgresql)
+    return engine
+
+
+_kept_engine = lru_cache(maxsize=8)(_new_engine)
+"""A process opens the same database again and again, run after run: its engine keeps the compiled statements,
+some hundred and fifty a cycle. A closed store's engine holds no connection."""
+
+
 class Store:
     """The pool's database.
 
@@ -161,24 +186,11 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = parse_url(url)
-        options: dict[str, Any] = {"hide_parameters": True}
-        if self.is_sqlite:
-            if self.url.database and self.url.database != ":memory:":
-                _make_folder_of(self.url.database)
-            else:
-                options |= {"poolclass": sa.StaticPool}
-            options |= {"connect_args": {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}}
-        else:
-            options |= {"pool_pre_ping": True, "pool_size": 5}
-            if "connect_timeout" not in self.url.query:
-                options |= {"connect_args": {"connect_timeout": _CONNECT_TIMEOUT_S}}
-        self.engine: Engine = sa.create_engine(self.url, **options)
+        in_memory = self.is_sqlite and self.url.database in (None, "", ":memory:")
+        if self.is_sqlite and not in_memory:
+            _make_folder_of(str(self.url.database))
+        self.engine: Engine = _new_engine(self.url) if in_memory else _kept_engine(self.url)
         self.memory: Memory | None = None
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", _prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
-        else:
-            event.listen(self.engine, "connect", _prepare_postgresql)
 
     @property
     def is_sqlite(self) -> bool:
