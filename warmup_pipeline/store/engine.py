@@ -38,6 +38,8 @@ _POSTGRESQL_DEADLINES: Final = {
     "idle_in_transaction_session_timeout": "300s",
 }
 _WRITES: Final = "warmup_writes"
+KEPT: Final = "warmup_kept"
+"""Execution option of a connection whose transactions somebody else begins and ends (``scratch``)."""
 
 
 class StoreUrlError(ValueError):
@@ -145,8 +147,9 @@ def _prepare_postgresql(connection: Any, _: ConnectionPoolEntry) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that is going to write takes the write lock at once: upgrading later fails with
     # "database is locked" when another writer came in between.
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get(KEPT, False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES, False) else "BEGIN")
 
 
 def _new_engine(url: URL) -> Engine:

@@ -1,7 +1,7 @@
 """Not asking twice: what was read of a database that nobody else can write to.
 
 Holds: :class:`Memory`, and :func:`remembered`, which marks the reads that may be answered from it. Only
-a database that belongs to one process alone is given a memory (``store.timelapse.scratch_store``):
+a database that belongs to one process alone is given a memory (``store.scratch.scratch_store``):
 there every write passes this process, and a read whose tables have not been written to since gives
 the same rows again. A database that others may write to has none, and every read is asked. Do not
 add: results that depend on anything but the tables named and the arguments.
@@ -48,34 +48,41 @@ class Memory:
         self._known: dict[Any, tuple[tuple[int, ...], Any]] = {}
         self._open = 0
         self._overlap = False
-        event.listen(engine, "begin", self._begin)
-        event.listen(engine, "commit", self._end)
-        event.listen(engine, "rollback", self._end)
+        event.listen(engine, "begin", self.begin)
+        event.listen(engine, "commit", self.end)
+        event.listen(engine, "rollback", self.end)
         event.listen(engine, "after_cursor_execute", self._note)
-        event.listen(engine, "rollback", self._forget)
-        event.listen(engine, "rollback_savepoint", self._forget)
+        event.listen(engine, "rollback", self.forget)
+        event.listen(engine, "rollback_savepoint", self.forget)
 
     def _note(self, _connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         written = _WRITES.match(statement)
         if written is not None:
-            # A statement that found no row has changed nothing; where the driver cannot tell, it has.
-            self._written[written[1]] += cursor.rowcount != 0
+            self.note(written[1], cursor.rowcount)
         elif _READS.match(statement) is None:
             # Something else: whatever it does, nothing known is relied on any more.
-            self._forget()
+            self.forget()
 
-    def _begin(self, _connection: Any) -> None:
+    def note(self, table: str, rowcount: int) -> None:
+        """Note that a table was written to, and how many rows of it; below 0 where that is not known."""
+        # A statement that found no row has changed nothing; where the driver cannot tell, it has.
+        self._written[table] += rowcount != 0
+
+    def begin(self, *_: Any) -> None:
+        """Note that a transaction begins."""
         self._open += 1
         # What two transactions at once see of each other depends on when each began: nothing is
         # remembered or recalled until both are over.
         self._overlap = self._overlap or self._open > 1
 
-    def _end(self, _connection: Any) -> None:
+    def end(self, *_: Any) -> None:
+        """Note that a transaction is over."""
         self._open -= 1
         if not self._open:
             self._overlap = False
 
-    def _forget(self, *_: Any) -> None:
+    def forget(self, *_: Any) -> None:
+        """Rely on nothing that is known any more."""
         self._known.clear()
 
     def note_day(self, day: str) -> None:
@@ -146,7 +153,7 @@ def remembered_until(
     """Mark a read that depends on its arguments, and on a table's rows up to a local day, alone.
 
     The day is the argument ``until_day``. A memory must have been told to watch the table by day
-    (``store.timelapse.scratch_store``).
+    (``store.scratch.scratch_store``).
 
     Args:
         table: the table, which has the day of each row.

@@ -1,6 +1,6 @@
-"""What the time-lapse asks of the database: when something is due next; and its scratch database.
+"""What the time-lapse asks of the database: when something is due next.
 
-Holds: :func:`scratch_store`, :func:`pending` (everything in a pool that a clock alone brings about)
+Holds: :func:`pending` (everything in a pool that a clock alone brings about)
 and :func:`insert_stepped_over`. Do not add: what may be stepped over (``warmup.timelapse.horizon``),
 anything a cycle needs.
 """
@@ -8,24 +8,19 @@ anything a cycle needs.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from warmup_pipeline.domain.failures import SENDER_ERRORS
 from warmup_pipeline.domain.values import ACCEPTED_STATES, ActivityState, ConversationState, MessageState
-from warmup_pipeline.store import migrate
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.cycles import Cycle
-from warmup_pipeline.store.engine import Store, Transaction
-from warmup_pipeline.store.memory import Memory
+from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.schema import (
     activities,
     conversations,
@@ -36,40 +31,6 @@ from warmup_pipeline.store.schema import (
 )
 
 _UNSETTLED = [MessageState.SENDING, MessageState.ACCEPTED, MessageState.AT_WHATSAPP, MessageState.UNKNOWN]
-
-
-def scratch_store(path: Path) -> Store:
-    """Open a new SQLite database whose file lives no longer than its process, with the schema in place.
-
-    Nothing waits for the disk, and nothing that has not changed is read again.
-    """
-    store = Store(f"sqlite:///{path}")
-    memory = Memory(store.engine, by_day=frozenset({messages.name}))
-
-    @event.listens_for(store.engine, "connect")
-    def _carefree(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA wal_autocheckpoint = 10000")
-        connection.create_function("warmup_day_moved", 1, memory.note_day)
-
-    migrate.upgrade(store)
-    with store.write() as tx:
-        for name, when, row in (
-            ("inserted", "INSERT", "NEW"),
-            ("updated", f"UPDATE OF {_SUMMED}", "OLD"),
-            ("deleted", "DELETE", "OLD"),
-        ):
-            tx.connection.exec_driver_sql(
-                f"CREATE TRIGGER messages_{name} AFTER {when} ON messages "
-                f"BEGIN SELECT warmup_day_moved({row}.sent_day); END"
-            )
-    store.memory = memory
-    return store
-
-
-_SUMMED = "state, confirmable, confirmed_at, failure_class, kind, turn, sent_at, sent_day"
-"""What sums of messages are made of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from warmup_pipeline.store import messages, operators, pools, summaries
 from warmup_pipeline.store.engine import Store, Transaction
-from warmup_pipeline.store.timelapse import scratch_store
+from warmup_pipeline.store.scratch import scratch_store
 
 AT = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
 SWITCH = {

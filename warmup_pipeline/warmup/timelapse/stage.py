@@ -24,7 +24,7 @@ from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, Simul
 from warmup_pipeline.store import activities, chips, connections, pools
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.store.timelapse import scratch_store
+from warmup_pipeline.store.scratch import scratch_store
 from warmup_pipeline.warmup.activities.registry import default_registry
 from warmup_pipeline.warmup.demo import STARTS_AT
 from warmup_pipeline.warmup.derive import derive_standing

@@ -1,0 +1,188 @@
+"""Statements made ready once, for a SQLite database that one process alone works on.
+
+Holds: :class:`PreparedConnection`, which runs a statement that it has seen before straight on the driver:
+its text, the binding of its values and the reading of its rows are SQLAlchemy's, made once and kept.
+What SQLAlchemy does around every single execution (events, contexts, caches by structure) costs four
+times what SQLite itself does, and a time-lapse runs some hundred thousand. Whatever this cannot make ready
+(a list of unknown length, RETURNING, plain text) goes through SQLAlchemy's own connection, on the same
+transaction. Do not add: queries, what may be remembered (``memory``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from warmup_pipeline.store.memory import Memory
+
+Values = Mapping[str, Any]
+_Process = Callable[[Any], Any] | None
+
+_REQUIRED: Final = object()
+
+
+class _Changed:
+    """What is known of a statement that gives no rows."""
+
+    def __init__(self, rowcount: int) -> None:
+        self.rowcount = rowcount
+
+
+class Prepared:
+    """A statement's text, how its values are bound, and how its rows are read.
+
+    Args:
+        statement: made by SQLAlchemy.
+        dialect: SQLite's.
+        values: those of its first execution: their names say which columns an INSERT has.
+
+    Raises:
+        NotImplementedError: it cannot be made ready once for all executions.
+    """
+
+    def __init__(self, statement: Any, dialect: Dialect, values: Values) -> None:
+        reads = isinstance(statement, sa.Select)
+        if not reads and not (
+            isinstance(statement, sa.Insert | sa.Update | sa.Delete)
+            and not statement.returning_column_descriptions
+        ):
+            raise NotImplementedError
+        compiled = statement.compile(
+            dialect=dialect, column_keys=None if reads else list(values), for_executemany=not reads
+        )
+        if not isinstance(compiled, SQLCompiler) or compiled.insert_prefetch or compiled.update_prefetch:
+            raise NotImplementedError
+        if any(bind.key in values or bind.required for bind in compiled.post_compile_params):
+            raise NotImplementedError
+        expanded = compiled.construct_expanded_state(dict(values), escape_names=False)
+        self.text = expanded.statement
+        self._binds = [
+            _bind_of(name, compiled, expanded.parameters, expanded.processors, dialect)
+            for name in expanded.positiontup or ()
+        ]
+        self.changes = None if reads else statement.table.name
+        self._read: list[tuple[int, Callable[[Any], Any]]] = []
+        self._shape: SimpleResultMetaData | None = None
+        if reads:
+            for place, column in enumerate(statement.column_descriptions):
+                process = column["type"].dialect_impl(dialect).result_processor(dialect, None)
+                if process is not None:
+                    self._read.append((place, process))
+
+    def bound(self, values: Values) -> tuple[Any, ...]:
+        """Return the values as the driver takes them, in their order."""
+        found = []
+        for key, otherwise, process in self._binds:
+            value = values.get(key, otherwise)
+            if value is _REQUIRED:
+                raise KeyError(f"a value is required for {key!r}")
+            found.append(value if process is None else process(value))
+        return tuple(found)
+
+    def result(self, cursor: sqlite3.Cursor) -> IteratorResult[Any]:
+        """Return the rows as SQLAlchemy gives them."""
+        if self._shape is None:
+            self._shape = SimpleResultMetaData([column[0] for column in cursor.description])
+        rows: list[Any] = cursor.fetchall()
+        if self._read:
+            rows = [self._row(row) for row in rows]
+        return IteratorResult(self._shape, iter(rows))
+
+    def _row(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
+        row = list(raw)
+        for place, process in self._read:
+            row[place] = process(row[place])
+        return tuple(row)
+
+
+def _bind_of(
+    name: str,
+    compiled: SQLCompiler,
+    values: Values,
+    processors: Mapping[str, Any],
+    dialect: Dialect,
+) -> tuple[str, Any, _Process]:
+    """Return under which name a value is given, what it is where it is not, and how it is bound."""
+    bind = compiled.binds.get(name)
+    if bind is None:
+        # An element of a list that the statement itself holds.
+        process = processors.get(name)
+        return "", values[name] if process is None else process(values[name]), None
+    if bind.callable is not None:
+        raise NotImplementedError
+    otherwise = _REQUIRED if bind.required else bind.value
+    return bind.key, otherwise, bind.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+class PreparedConnection:
+    """Stands for SQLAlchemy's connection in one database's transactions.
+
+    Args:
+        connection: SQLAlchemy's, for everything that cannot be made ready.
+        driver: the driver's connection beneath it.
+        memory: is told what is written.
+    """
+
+    def __init__(self, connection: Connection, driver: sqlite3.Connection, memory: Memory) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._memory = memory
+        self.dialect = connection.dialect
+        self._seen: WeakKeyDictionary[Any, dict[tuple[str, ...], Prepared | None]] = WeakKeyDictionary()
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is SQLAlchemy's."""
+        return getattr(self._connection, name)
+
+    def execute(self, statement: Any, values: Values | Sequence[Values] | None = None) -> Any:
+        """Run a statement, as ``Connection.execute`` does.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database refused it.
+        """
+        many = values is not None and not isinstance(values, Mapping)
+        first = cast("Values", (values[0] if values else {}) if many else (values or {}))  # type: ignore[index]
+        prepared = self._prepared(statement, first)
+        if prepared is None:
+            return self._connection.execute(statement, values)
+        cursor = self._driver.cursor()
+        try:
+            if many:
+                cursor.executemany(prepared.text, _all_bound(prepared, cast("Sequence[Values]", values)))
+            else:
+                cursor.execute(prepared.text, prepared.bound(first))
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(
+                prepared.text, None, error, sqlite3.Error, hide_parameters=True, dialect=self.dialect
+            ) from error
+        if prepared.changes is None:
+            return prepared.result(cursor)
+        self._memory.note(prepared.changes, cursor.rowcount)
+        return _Changed(cursor.rowcount)
+
+    def _prepared(self, statement: Any, values: Values) -> Prepared | None:
+        """Return a statement made ready, where it has been seen before and can be."""
+        known = self._seen.get(statement)
+        if known is None:
+            # One that is made anew each time is not worth it.
+            self._seen[statement] = {}
+            return None
+        shape = () if isinstance(statement, sa.Select) else tuple(values)
+        if shape not in known:
+            try:
+                known[shape] = Prepared(statement, self.dialect, values)
+            except NotImplementedError:
+                known[shape] = None
+        return known[shape]
+
+
+def _all_bound(prepared: Prepared, rows: Sequence[Values]) -> Iterator[tuple[Any, ...]]:
+    return (prepared.bound(row) for row in rows)

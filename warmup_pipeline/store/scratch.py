@@ -1,0 +1,129 @@
+"""A database that lives no longer than its process, for the time-lapse.
+
+Holds: :func:`scratch_store` and :class:`ScratchStore`. Nothing waits for the disk, nothing that has not
+changed is read again (``memory``), and statements run as they were made ready once (``prepared``).
+Do not add: queries; anything a store that others may open could use.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, cast
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+
+from warmup_pipeline.store import migrate
+from warmup_pipeline.store.engine import KEPT, Store, Transaction
+from warmup_pipeline.store.memory import Memory
+from warmup_pipeline.store.prepared import PreparedConnection
+from warmup_pipeline.store.schema import messages
+
+_SUMMED: Final = "state, confirmable, confirmed_at, failure_class, kind, turn, sent_at, sent_day"
+"""What sums of messages are made of."""
+
+
+class ScratchStore(Store):
+    """A SQLite file of one process: one connection is kept for one transaction after the other.
+
+    A transaction that is opened while another is open gets a connection of its own, as in every store.
+
+    Args:
+        path: where the file is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"sqlite:///{path}")
+        self.memory: Memory = Memory(self.engine, by_day=frozenset({messages.name}))
+        self._free = threading.Lock()
+        self._kept: PreparedConnection | None = None
+        self._driver: sqlite3.Connection | None = None
+
+        @event.listens_for(self.engine, "connect")
+        def _carefree(connection: sqlite3.Connection, _: object) -> None:
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute("PRAGMA wal_autocheckpoint = 10000")
+            connection.create_function("warmup_day_moved", 1, self.memory.note_day)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Open a transaction that may write, as :meth:`Store.write`."""
+        if not self._free.acquire(blocking=False):
+            with super().write() as tx:
+                yield tx
+            return
+        try:
+            with self._transaction("BEGIN IMMEDIATE") as tx:
+                yield tx
+        finally:
+            self._free.release()
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a transaction that only reads, as :meth:`Store.read`."""
+        if not self._free.acquire(blocking=False):
+            with super().read() as tx:
+                yield tx
+            return
+        try:
+            with self._transaction("BEGIN") as tx:
+                yield tx
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = self._driver = None
+        super().close()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Transaction]:
+        if self._kept is None or self._driver is None:
+            connection = self.engine.connect().execution_options(**{KEPT: True})
+            # As SQLAlchemy sees it, one transaction lasts as long as the store.
+            connection.begin()
+            self.memory.end()
+            self._driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+            self._kept = PreparedConnection(connection, self._driver, self.memory)
+        kept, driver = self._kept, self._driver
+        driver.execute(begin)
+        self.memory.begin()
+        try:
+            with self.troubles():
+                yield Transaction(cast("Connection", kept), self.memory)
+            driver.execute("COMMIT")
+        except BaseException:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+            self.memory.forget()
+            raise
+        finally:
+            self.memory.end()
+
+
+def scratch_store(path: Path) -> Store:
+    """Open a new scratch database, with the schema in place."""
+    plain = Store(f"sqlite:///{path}")
+    try:
+        migrate.upgrade(plain)
+    finally:
+        plain.close()
+    store = ScratchStore(path)
+    with store.write() as tx:
+        for name, when, row in (
+            ("inserted", "INSERT", "NEW"),
+            ("updated", f"UPDATE OF {_SUMMED}", "OLD"),
+            ("deleted", "DELETE", "OLD"),
+        ):
+            tx.connection.exec_driver_sql(
+                f"CREATE TRIGGER messages_{name} AFTER {when} ON messages "
+                f"BEGIN SELECT warmup_day_moved({row}.sent_day); END"
+            )
+    return store
