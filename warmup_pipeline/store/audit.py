@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,6 +44,7 @@ from warmup_pipeline.store.schema import (
     messages,
     opening_balances,
     phase_transitions,
+    pools,
     presend_validations,
     warming_day,
 )
@@ -417,9 +419,18 @@ def warming_days_computed_at(tx: Transaction) -> dict[str, datetime]:
 
 def last_finished_ticks(tx: Transaction) -> dict[str, datetime]:
     """Return the tick of each pool's newest cycle that finished."""
-    query = (
-        sa.select(cycles.c.pool, sa.func.max(cycles.c.tick))
-        .where(cycles.c.state == "finished")
-        .group_by(cycles.c.pool)
+    found = tx.connection.execute(_last_finished())
+    return {row[0]: row[1] for row in found if row[1] is not None}
+
+
+@cache
+def _last_finished() -> sa.Select[Any]:
+    """Pool by pool: the newest is the first the index finds, however many cycles there were."""
+    newest = (
+        sa.select(cycles.c.tick)
+        .where(cycles.c.pool == pools.c.name, cycles.c.state == "finished")
+        .order_by(cycles.c.tick.desc())
+        .limit(1)
+        .scalar_subquery()
     )
-    return {row[0]: row[1] for row in tx.connection.execute(query)}
+    return sa.select(pools.c.name, newest)

@@ -112,22 +112,26 @@ def _unclosed_of_pool() -> sa.Select[Any]:
 def claim(tx: Transaction, ids: Sequence[str], cycle_id: str) -> set[str]:
     """Give due turns to a cycle; returns those it got. What another process has locked or holds is left to it."""
     got: set[str] = set()
-    for start in range(0, max(1, len(ids)), _NAMES_AT_ONCE):
-        free = (
-            sa.select(conversations.c.id)
-            .where(
-                conversations.c.id.in_(ids[start : start + _NAMES_AT_ONCE]),
-                conversations.c.state == ConversationState.OPEN,
-                conversations.c.next_due_at.is_not(None),
-                sa.or_(
-                    conversations.c.claimed_cycle_id.is_(None), conversations.c.claimed_cycle_id == cycle_id
-                ),
-            )
-            .with_for_update(skip_locked=True)
-        )
-        got |= set(tx.connection.execute(free).scalars())
+    for start in range(0, len(ids), _NAMES_AT_ONCE):
+        asked = {"ids": list(ids[start : start + _NAMES_AT_ONCE]), "for_cycle": cycle_id}
+        got |= set(tx.connection.execute(_free(), asked).scalars())
     change(tx, [{"id": i, "claimed_cycle_id": cycle_id} for i in sorted(got)])
     return got
+
+
+@cache
+def _free() -> sa.Select[Any]:
+    claimed_by = conversations.c.claimed_cycle_id
+    return (
+        sa.select(conversations.c.id)
+        .where(
+            conversations.c.id.in_(sa.bindparam("ids", expanding=True)),
+            conversations.c.state == ConversationState.OPEN,
+            conversations.c.next_due_at.is_not(None),
+            sa.or_(claimed_by.is_(None), claimed_by == sa.bindparam("for_cycle")),
+        )
+        .with_for_update(skip_locked=True)
+    )
 
 
 def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from warmup_pipeline.domain.values import HealthStatus
 from warmup_pipeline.store.bulk import insert_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
-from warmup_pipeline.store.schema import cycles
+from warmup_pipeline.store.schema import cycles, pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,21 @@ def _newest() -> sa.Select[Any]:
 
 def latest_of_each_pool(tx: Transaction) -> dict[str, Cycle]:
     """Return each pool's newest cycle by tick."""
+    return {row["pool"]: _cycle(row) for row in tx.connection.execute(_newest_of_each()).mappings()}
+
+
+@cache
+def _newest_of_each() -> sa.Select[Any]:
+    """Pool by pool: the newest is the first the index finds, however many cycles there were."""
+    other = cycles.alias()
     newest = (
-        sa.select(cycles.c.pool, sa.func.max(cycles.c.tick).label("tick")).group_by(cycles.c.pool).subquery()
+        sa.select(other.c.id)
+        .where(other.c.pool == pools.c.name)
+        .order_by(other.c.tick.desc())
+        .limit(1)
+        .scalar_subquery()
     )
-    query = sa.select(*_columns).join(
-        newest, sa.and_(cycles.c.pool == newest.c.pool, cycles.c.tick == newest.c.tick)
-    )
-    return {row["pool"]: _cycle(row) for row in tx.connection.execute(query).mappings()}
+    return sa.select(*_columns).where(cycles.c.id.in_(sa.select(newest).select_from(pools)))
 
 
 def end(

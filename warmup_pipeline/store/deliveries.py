@@ -147,12 +147,17 @@ def among(tx: Transaction, ids: Collection[str], states: Collection[MessageState
     found: dict[str, OpenMessage] = {}
     wanted = sorted(ids)
     for start in range(0, len(wanted), ROWS_PER_STATEMENT):
-        query = _with_context().where(
-            messages.c.id.in_(wanted[start : start + ROWS_PER_STATEMENT]),
-            messages.c.state.in_(sorted(states)),
-        )
-        found |= {row["id"]: _open_message(row) for row in tx.connection.execute(query).mappings()}
+        asked = {"ids": wanted[start : start + ROWS_PER_STATEMENT], "states": sorted(states)}
+        found |= {row["id"]: _open_message(row) for row in tx.connection.execute(_among(), asked).mappings()}
     return found
+
+
+@cache
+def _among() -> sa.Select[Any]:
+    return _with_context().where(
+        messages.c.id.in_(sa.bindparam("ids", expanding=True)),
+        messages.c.state.in_(sa.bindparam("states", expanding=True)),
+    )
 
 
 def known_ids(tx: Transaction, pool: str, *, since: datetime) -> set[str]:

@@ -19,6 +19,7 @@ from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import (
     chip_metrics,
+    chips,
     messages,
     phase_eligibility,
     phase_transitions,
@@ -150,27 +151,25 @@ def recent_confirmations(
 
 @cache
 def _recent_confirmations() -> sa.Select[Any]:
-    accepted = messages.c.state.in_(
-        [MessageState.ACCEPTED, MessageState.AT_WHATSAPP, MessageState.DELIVERED, MessageState.READ]
-    )
-    rank = (
-        sa.func.row_number()
-        .over(partition_by=messages.c.sender_chip_id, order_by=(messages.c.sent_at.desc(), messages.c.id))
-        .label("rank")
-    )
-    ranked = (
-        sa.select(messages.c.sender_chip_id, messages.c.confirmed_at, rank)
+    """By sender, so that an index gives the newest first and no more than those are looked at."""
+    newest = (
+        sa.select(messages.c.confirmed_at)
         .where(
-            messages.c.pool == sa.bindparam("in_pool"),
+            messages.c.sender_chip_id == chips.c.id,
             messages.c.sent_day >= sa.bindparam("since_day"),
             messages.c.sent_at < sa.bindparam("sent_before"),
             messages.c.confirmable.is_(sa.true()),
-            accepted,
+            messages.c.state.in_(
+                [MessageState.ACCEPTED, MessageState.AT_WHATSAPP, MessageState.DELIVERED, MessageState.READ]
+            ),
         )
-        .subquery()
+        .order_by(messages.c.sent_at.desc())
+        .limit(sa.bindparam("last", type_=sa.Integer))
+        .correlate(chips)
     )
-    return (
-        sa.select(ranked.c.sender_chip_id, sa.func.count(ranked.c.confirmed_at), sa.func.count())
-        .where(ranked.c.rank <= sa.bindparam("last"))
-        .group_by(ranked.c.sender_chip_id)
-    )
+    confirmed, looked_at = newest.subquery(), newest.subquery()
+    return sa.select(
+        chips.c.id,
+        sa.select(sa.func.count(confirmed.c.confirmed_at)).select_from(confirmed).scalar_subquery(),
+        sa.select(sa.func.count()).select_from(looked_at).scalar_subquery(),
+    ).where(chips.c.pool == sa.bindparam("in_pool"))

@@ -7,7 +7,7 @@ over this log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -215,9 +215,15 @@ def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int
 
     Received is what was seen to arrive; where nobody can see that, what was accepted and has not failed.
     """
-    return _newest_received(
-        tx, pool, chip_ids, sa.and_(messages.c.marked_read_at.is_(None), _arrived()), per_chip
-    )
+    if not chip_ids:
+        return {}
+    asked = {"in_pool": pool, "ids": list(chip_ids), "per_chip": per_chip}
+    return _by_recipient(tx.connection.execute(_unread(), asked))
+
+
+@cache
+def _unread() -> sa.Select[Any]:
+    return _newest_received(sa.and_(messages.c.marked_read_at.is_(None), _arrived()))
 
 
 def received_since_last(
@@ -227,10 +233,12 @@ def received_since_last(
 
     For an action that answers to what came in and keeps nothing of its own: its activity says when.
     """
+    if not chip_ids:
+        return {}
     last = (
         sa.select(activities.c.chip_id, sa.func.max(activities.c.final_at).label("at"))
         .where(
-            activities.c.chip_id.in_(chip_ids),
+            activities.c.chip_id.in_(sa.bindparam("ids", expanding=True)),
             activities.c.type == activity_type,
             activities.c.state == ActivityState.EXECUTED,
         )
@@ -240,7 +248,8 @@ def received_since_last(
     before = sa.select(last.c.at).where(last.c.chip_id == messages.c.recipient_chip_id).scalar_subquery()
     since = sa.or_(before.is_(None), messages.c.sent_at >= before)
     arrived = sa.or_(_arrived(), messages.c.state == MessageState.READ)
-    return _newest_received(tx, pool, chip_ids, sa.and_(since, arrived), per_chip)
+    asked = {"in_pool": pool, "ids": list(chip_ids), "per_chip": per_chip}
+    return _by_recipient(tx.connection.execute(_newest_received(sa.and_(since, arrived)), asked))
 
 
 def _arrived() -> sa.ColumnElement[bool]:
@@ -253,11 +262,7 @@ def _arrived() -> sa.ColumnElement[bool]:
     )
 
 
-def _newest_received(
-    tx: Transaction, pool: str, chip_ids: Sequence[str], which: sa.ColumnElement[bool], per_chip: int
-) -> dict[str, list[Unread]]:
-    if not chip_ids:
-        return {}
+def _newest_received(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
     rank = (
         sa.func.row_number()
         .over(partition_by=messages.c.recipient_chip_id, order_by=(messages.c.sent_at.desc(), messages.c.id))
@@ -272,20 +277,23 @@ def _newest_received(
             rank,
         )
         .where(
-            messages.c.pool == pool,
-            messages.c.recipient_chip_id.in_(chip_ids),
+            messages.c.pool == sa.bindparam("in_pool"),
+            messages.c.recipient_chip_id.in_(sa.bindparam("ids", expanding=True)),
             which,
             messages.c.gateway_message_id.is_not(None),
         )
         .subquery()
     )
-    query = (
+    return (
         sa.select(*(c for c in ranked.c if c.name != "rank"))
-        .where(ranked.c.rank <= per_chip)
+        .where(ranked.c.rank <= sa.bindparam("per_chip"))
         .order_by(ranked.c.recipient_chip_id, ranked.c.rank)
     )
+
+
+def _by_recipient(rows: Iterable[Any]) -> dict[str, list[Unread]]:
     found: dict[str, list[Unread]] = {}
-    for row in tx.connection.execute(query):
+    for row in rows:
         found.setdefault(row.recipient_chip_id, []).append(Unread(*row))
     return found
 
@@ -466,6 +474,7 @@ def _two_way_between(
         "at": at,
         "confirmed_until": at - UNCONFIRMED_COUNTS_FOR,
         "since": since,
+        "since_day": since.date() - timedelta(days=1),
         "before": before,
     }
     return {row[0]: int(row[1]) for row in tx.connection.execute(_two_way(), asked)}
@@ -484,6 +493,9 @@ def _two_way() -> sa.Select[Any]:
             conversations.c.pool == sa.bindparam("in_pool"),
             conversations.c.created_at >= sa.bindparam("since"),
             conversations.c.created_at < sa.bindparam("before"),
+            # No turn is older than its conversation: what the index on days finds is enough.
+            messages.c.pool == sa.bindparam("in_pool"),
+            messages.c.sent_day >= sa.bindparam("since_day"),
             messages.c.sent_at <= sa.bindparam("at"),
         )
         .group_by(

@@ -4,7 +4,7 @@ Holds: :class:`PreparedConnection`, which runs a statement that it has seen befo
 its text, the binding of its values and the reading of its rows are SQLAlchemy's, made once and kept.
 What SQLAlchemy does around every single execution (events, contexts, caches by structure) costs four
 times what SQLite itself does, and a time-lapse runs some hundred thousand. Whatever this cannot make ready
-(a list of unknown length, RETURNING, plain text) goes through SQLAlchemy's own connection, on the same
+(a statement built anew each time, RETURNING, plain text) goes through SQLAlchemy's own connection, on the same
 transaction. Do not add: queries, what may be remembered (``memory``).
 """
 
@@ -60,12 +60,19 @@ class Prepared:
         )
         if not isinstance(compiled, SQLCompiler) or compiled.insert_prefetch or compiled.update_prefetch:
             raise NotImplementedError
-        if any(bind.key in values or bind.required for bind in compiled.post_compile_params):
+        if not reads and any(bind.key in values for bind in compiled.post_compile_params):
             raise NotImplementedError
         expanded = compiled.construct_expanded_state(dict(values), escape_names=False)
         self.text = expanded.statement
+        # Elements of lists that are given with each execution: whose list, and which element.
+        self._elements = {
+            element: (bind.key, place)
+            for bind in compiled.post_compile_params
+            if bind.key in values
+            for place, element in enumerate(expanded.parameter_expansion[compiled.bind_names[bind]])
+        }
         self._binds = [
-            _bind_of(name, compiled, expanded.parameters, expanded.processors, dialect)
+            self._bind_of(name, compiled, expanded.parameters, expanded.processors, dialect)
             for name in expanded.positiontup or ()
         ]
         self.changes = None if reads else statement.table.name
@@ -80,8 +87,8 @@ class Prepared:
     def bound(self, values: Values) -> tuple[Any, ...]:
         """Return the values as the driver takes them, in their order."""
         found = []
-        for key, otherwise, process in self._binds:
-            value = values.get(key, otherwise)
+        for key, otherwise, process, place in self._binds:
+            value = values.get(key, otherwise) if place is None else values[key][place]
             if value is _REQUIRED:
                 raise KeyError(f"a value is required for {key!r}")
             found.append(value if process is None else process(value))
@@ -96,30 +103,33 @@ class Prepared:
             rows = [self._row(row) for row in rows]
         return IteratorResult(self._shape, iter(rows))
 
+    def _bind_of(
+        self,
+        name: str,
+        compiled: SQLCompiler,
+        values: Values,
+        processors: Mapping[str, Any],
+        dialect: Dialect,
+    ) -> tuple[str, Any, _Process, int | None]:
+        """Return under which name a value is given, what it is where it is not, how it is bound, and its place."""
+        if name in self._elements:
+            key, place = self._elements[name]
+            return key, _REQUIRED, processors.get(name), place
+        bind = compiled.binds.get(name)
+        if bind is None:
+            # An element of a list that the statement itself holds.
+            process = processors.get(name)
+            return "", values[name] if process is None else process(values[name]), None, None
+        if bind.callable is not None:
+            raise NotImplementedError
+        otherwise = _REQUIRED if bind.required else bind.value
+        return bind.key, otherwise, bind.type.dialect_impl(dialect).bind_processor(dialect), None
+
     def _row(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
         row = list(raw)
         for place, process in self._read:
             row[place] = process(row[place])
         return tuple(row)
-
-
-def _bind_of(
-    name: str,
-    compiled: SQLCompiler,
-    values: Values,
-    processors: Mapping[str, Any],
-    dialect: Dialect,
-) -> tuple[str, Any, _Process]:
-    """Return under which name a value is given, what it is where it is not, and how it is bound."""
-    bind = compiled.binds.get(name)
-    if bind is None:
-        # An element of a list that the statement itself holds.
-        process = processors.get(name)
-        return "", values[name] if process is None else process(values[name]), None
-    if bind.callable is not None:
-        raise NotImplementedError
-    otherwise = _REQUIRED if bind.required else bind.value
-    return bind.key, otherwise, bind.type.dialect_impl(dialect).bind_processor(dialect)
 
 
 class PreparedConnection:
@@ -136,7 +146,7 @@ class PreparedConnection:
         self._driver = driver
         self._memory = memory
         self.dialect = connection.dialect
-        self._seen: WeakKeyDictionary[Any, dict[tuple[str, ...], Prepared | None]] = WeakKeyDictionary()
+        self._seen: WeakKeyDictionary[Any, dict[Any, Prepared | None]] = WeakKeyDictionary()
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is SQLAlchemy's."""
@@ -175,13 +185,20 @@ class PreparedConnection:
             # One that is made anew each time is not worth it.
             self._seen[statement] = {}
             return None
-        shape = () if isinstance(statement, sa.Select) else tuple(values)
+        shape = _shape_of(statement, values)
         if shape not in known:
             try:
                 known[shape] = Prepared(statement, self.dialect, values)
             except NotImplementedError:
                 known[shape] = None
         return known[shape]
+
+
+def _shape_of(statement: Any, values: Values) -> Any:
+    """Return what makes another text of the same statement: its columns, or how long its lists are."""
+    if not isinstance(statement, sa.Select):
+        return tuple(values)
+    return tuple((key, len(value)) for key, value in values.items() if isinstance(value, list))
 
 
 def _all_bound(prepared: Prepared, rows: Sequence[Values]) -> Iterator[tuple[Any, ...]]:

@@ -409,6 +409,14 @@ presend_validations = Table(
     UniqueConstraint("cycle_id", "sender_chip_id", "subject"),
     Index("ix_presend_validations_pool_day", "pool", "day"),
     Index("ix_presend_validations_sender_chip_id_at", "sender_chip_id", "at"),
+    Index(
+        "ix_presend_validations_unused",
+        "pool",
+        "decision",
+        "lapsed",
+        sqlite_where=sa.text("used_at IS NULL"),
+        postgresql_where=sa.text("used_at IS NULL"),
+    ),
     comment="Every decision of pre-send validation. An approval is spent by exactly one message.",
 )
 

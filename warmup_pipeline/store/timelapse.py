@@ -30,6 +30,7 @@ from warmup_pipeline.store.schema import (
     phase_transitions,
 )
 
+_UNCLOSED = sorted(set(ConversationState) - {ConversationState.CLOSED})
 _UNSETTLED = [MessageState.SENDING, MessageState.ACCEPTED, MessageState.AT_WHATSAPP, MessageState.UNKNOWN]
 
 
@@ -44,7 +45,7 @@ class Pending:
         newest_open_send: when the newest send was made whose delivery is not settled.
         errors: when the sender-side failures of the last day happened.
         late_unconfirmed: whether a confirmable send of the last week was never confirmed.
-        last_send: when the newest send of all was made.
+        last_send: when the newest send was made, if within a day.
         switch_ends: when the next kill switch ends by itself.
     """
 
@@ -58,12 +59,12 @@ class Pending:
     switch_ends: datetime | None
 
 
-def pending(tx: Transaction, pool: str, *, at: datetime, day: date) -> Pending:
+def pending(tx: Transaction, pool: str, *, at: datetime) -> Pending:
     """Return what of a pool a clock alone will bring about after ``at``."""
     asked = {
         "in_pool": pool,
         "now": at,
-        "week": day - timedelta(days=8),
+        "week": at - timedelta(days=8),
         "a_day_ago": at - timedelta(hours=25),
     }
     query, failures = _pending()
@@ -98,7 +99,7 @@ def _pending() -> tuple[sa.Select[Any], sa.Select[Any]]:
         .where(conversations.c.pool == pool, conversations.c.state == ConversationState.OPEN)
         .scalar_subquery(),
         sa.select(sa.func.min(conversations.c.created_at))
-        .where(conversations.c.pool == pool, conversations.c.state != ConversationState.CLOSED)
+        .where(conversations.c.pool == pool, conversations.c.state.in_(_UNCLOSED))
         .scalar_subquery(),
         sa.select(sa.func.max(messages.c.sent_at))
         .where(
@@ -109,9 +110,15 @@ def _pending() -> tuple[sa.Select[Any], sa.Select[Any]]:
         .scalar_subquery(),
         sa.select(sa.func.count())
         .select_from(messages)
-        .where(messages.c.pool == pool, confirmable, messages.c.sent_day >= sa.bindparam("week"))
+        .where(messages.c.pool == pool, confirmable, messages.c.sent_at > sa.bindparam("week"))
         .scalar_subquery(),
-        sa.select(sa.func.max(messages.c.sent_at)).where(messages.c.pool == pool).scalar_subquery(),
+        sa.select(sa.func.max(messages.c.sent_at))
+        .where(
+            messages.c.pool == pool,
+            messages.c.state.in_(sorted(MessageState)),
+            messages.c.sent_at > sa.bindparam("a_day_ago"),
+        )
+        .scalar_subquery(),
         sa.select(sa.func.min(kill_switches.c.expires_at))
         .where(kill_switches.c.lifted_at.is_(None), kill_switches.c.expires_at > sa.bindparam("now"))
         .scalar_subquery(),

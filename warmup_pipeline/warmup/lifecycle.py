@@ -9,6 +9,7 @@ step after the first asks for), :func:`take_up_cycle` (what a run executed again
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
@@ -214,12 +215,11 @@ def end_cycle(world: World, cycle: Cycle) -> Cycle:
     now = world.now()
     with world.store.write() as tx:
         current = cycles.get(tx, cycle.id) or cycle
-        if current.state == "running":
-            duration = max(0.0, (now - cycle.began_at).total_seconds())
-            cycles.end(
-                tx, cycle.id, state="finished", ended_at=now, duration_s=duration, counts=current.counts
-            )
-        return cycles.get(tx, cycle.id) or cycle
+        if current.state != "running":
+            return current
+        duration = max(0.0, (now - cycle.began_at).total_seconds())
+        cycles.end(tx, cycle.id, state="finished", ended_at=now, duration_s=duration, counts=current.counts)
+        return replace(current, state="finished", ended_at=now, duration_s=duration)
 
 
 def fail_cycle(world: World, cycle: Cycle) -> None:

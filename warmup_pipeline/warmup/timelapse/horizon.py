@@ -57,7 +57,7 @@ def next_tick(timelapse: Timelapse, last: datetime, wake: datetime | None) -> da
     if not timelapse.weather.is_certain:
         return soonest
     with world.store.read() as tx:
-        pending = timelapse_store.pending(tx, pool, at=last, day=local_day(last, world.policy.zone))
+        pending = timelapse_store.pending(tx, pool, at=last)
         open_send = pending.newest_open_send
         if open_send is not None and open_send + _SETTLED_AFTER > last:
             return soonest
