@@ -74,6 +74,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: tuple[str, ...] = ()
+        self._learnt: set[str] = set()
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
@@ -82,7 +83,10 @@ class Redactor:
         Each is also known as it looks in a URL (percent-encoded, by either rule for blanks), in JSON and
         in Python's repr.
         """
-        plain = [s for s in secrets if s and len(s) >= _SHORTEST_SECRET]
+        plain = [s for s in secrets if s and len(s) >= _SHORTEST_SECRET and s not in self._learnt]
+        if not plain:
+            return
+        self._learnt.update(plain)
         known = {*self._secrets, *(form for s in plain for form in _forms(s))}
         self._secrets = tuple(sorted(known, key=lambda s: (-len(s), s)))
 

@@ -17,8 +17,8 @@ import json
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -151,6 +151,12 @@ class Silence:
 Reply = Answer | Silence
 
 
+@functools.lru_cache(maxsize=4096)
+def _parsed(url: str) -> httpx.URL:
+    """Return an address taken apart: each chip's few are asked for again in every cycle."""
+    return httpx.URL(url)
+
+
 @functools.cache
 def _public_tls() -> ssl.SSLContext:
     # About 20 ms each, so one for the process. It honours SSL_CERT_FILE: some operators have their own CA.
@@ -257,6 +263,36 @@ class _TooLateError(Exception):
     """The step's end is too near to begin a request."""
 
 
+class _Turn:
+    """Holds a gate while a request is made, or raises :class:`_TooLateError`.
+
+    Args:
+        gate: whose turn is waited for.
+        latest: event-loop time after which no request may begin; ``None`` for no end.
+    """
+
+    def __init__(self, gate: asyncio.Lock | asyncio.Semaphore, latest: float | None) -> None:
+        self._gate = gate
+        self._latest = latest
+
+    async def __aenter__(self) -> None:
+        if self._gate.locked():
+            try:
+                async with asyncio.timeout_at(self._latest):
+                    await self._gate.acquire()
+            except TimeoutError:
+                raise _TooLateError from None
+        else:
+            # Nobody has to be waited for, or one who was just called.
+            await self._gate.acquire()
+        if self._latest is not None and asyncio.get_running_loop().time() > self._latest:
+            self._gate.release()
+            raise _TooLateError
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.release()
+
+
 class Link:
     """Requests to one server, for the length of one step, inside one event loop.
 
@@ -271,7 +307,7 @@ class Link:
     ) -> None:
         self._limits = limits
         self._base = base_url.rstrip("/")
-        url = httpx.URL(base_url)
+        url = _parsed(base_url)
         self.host: Final = url.netloc.decode("ascii")
         self._pool = ClientPool(
             secure=url.scheme == "https",
@@ -306,30 +342,16 @@ class Link:
             Stage.BEFORE_WRITE, "the step ends too soon for a whole request: none was made", attempts=0
         )
         try:
-            async with self._turn(lock):
+            async with _Turn(lock, self._latest_start):
                 for attempt in (1, 2):
                     # The server's turn is given back while waiting: another instance can use it.
-                    async with self._turn(self._server):
+                    async with _Turn(self._server, self._latest_start):
                         reply = replace(await self._attempt(call), attempts=attempt)
                     if attempt == 2 or not await self._wait_for_retry(reply):
                         break
         except _TooLateError:
             pass
         return reply
-
-    @asynccontextmanager
-    async def _turn(self, gate: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout_at(self._latest_start):
-                await gate.acquire()
-        except TimeoutError:
-            raise _TooLateError from None
-        try:
-            if self._latest_start is not None and asyncio.get_running_loop().time() > self._latest_start:
-                raise _TooLateError
-            yield
-        finally:
-            gate.release()
 
     async def _wait_for_retry(self, reply: Reply) -> bool:
         evidence = evidence_of(reply)
@@ -348,7 +370,7 @@ class Link:
         progress = _Progress()
         request = httpx.Request(
             call.method,
-            call.url,
+            _parsed(call.url),
             headers=call.headers,
             content=call.body,
             extensions={"timeout": self._timeouts, "trace": progress},
@@ -363,6 +385,9 @@ class Link:
                     response = await transport.handle_async_request(request)
                     status = response.status_code
                     retry_after = _retry_after(response.headers)
+                    if response.is_stream_consumed and len(response.content) <= call.max_bytes:
+                        # It came whole, from a gateway in this process.
+                        return Answer(status, response.content, retry_after)
                     try:
                         async for chunk in response.aiter_bytes():
                             body += chunk
@@ -397,6 +422,8 @@ class Link:
 
 def _retry_after(headers: httpx.Headers) -> float | None:
     value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
     if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
         return min(float(value), _LONGEST_RETRY_AFTER)
     until = _http_date(value)

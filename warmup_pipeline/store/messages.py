@@ -456,7 +456,7 @@ _ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def _made_before(day: date) -> datetime:
     """Return a moment: of a conversation made before it every turn was sent by the end of a local day."""
-    return _moment_after(day) - timedelta(days=4)
+    return _moment_after(day) - timedelta(days=3)
 
 
 @remembered_until(messages)

@@ -49,8 +49,8 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
             Request(
                 method=request.method,
                 path=request.url.raw_path.partition(b"?")[0].decode("ascii"),
-                query=dict(request.url.params),
-                headers={name.lower(): value for name, value in request.headers.items()},
+                query=dict(request.url.params) if request.url.query else {},
+                headers={name.lower().decode(): value.decode() for name, value in request.headers.raw},
                 body=await request.aread(),
             )
         )
