@@ -93,7 +93,7 @@ def open_timelapse(
                 SimulatorSettings(
                     evolution_key=_KEY, zapi_client_token=_KEY, seed=settings.seed, clock=clock.now
                 ),
-                folder / "gateways.db",
+                ":memory:",
             )
         )
         unreachable: set[str] = set()
