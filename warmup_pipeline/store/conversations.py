@@ -279,14 +279,19 @@ def dialogues_used(tx: Transaction, pair_keys: Collection[str], *, since: dateti
     used: dict[str, set[str]] = {}
     keys = sorted(pair_keys)
     for start in range(0, len(keys), _NAMES_AT_ONCE):
-        query = sa.select(conversations.c.pair_key, conversations.c.dialogue_id).where(
-            conversations.c.pair_key.in_(keys[start : start + _NAMES_AT_ONCE]),
-            conversations.c.created_at > since,
-            conversations.c.opened_at.is_not(None),
-        )
-        for key, dialogue in tx.connection.execute(query):
+        asked = {"keys": keys[start : start + _NAMES_AT_ONCE], "since": since}
+        for key, dialogue in tx.connection.execute(_dialogues_used(), asked):
             used.setdefault(key, set()).add(dialogue)
     return used
+
+
+@cache
+def _dialogues_used() -> sa.Select[Any]:
+    return sa.select(conversations.c.pair_key, conversations.c.dialogue_id).where(
+        conversations.c.pair_key.in_(sa.bindparam("keys", expanding=True)),
+        conversations.c.created_at > sa.bindparam("since"),
+        conversations.c.opened_at.is_not(None),
+    )
 
 
 def often_unanswered(tx: Transaction, pool: str, *, since: datetime) -> list[PastConversation]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from copy import copy
 from datetime import date
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
@@ -113,8 +112,9 @@ class Memory:
             if len(self._known) >= _MOST:
                 self._known.clear()
             known = self._known[question] = (state, ask())
-        found: Found = copy(known[1])
-        return found
+        found = known[1]
+        # A list or a mapping may be changed by whoever gets it; a value cannot be.
+        return cast("Found", found.copy() if isinstance(found, dict | list | set) else found)
 
 
 def remembered(

@@ -76,6 +76,7 @@ class Prepared:
             for name in expanded.positiontup or ()
         ]
         self.changes = None if reads else statement.table.name
+        self.has_one_text = reads and not self._elements
         self._read: list[tuple[int, Callable[[Any], Any]]] = []
         self._shape: SimpleResultMetaData | None = None
         if reads:
@@ -89,9 +90,11 @@ class Prepared:
         found = []
         for key, otherwise, process, place in self._binds:
             value = values.get(key, otherwise) if place is None else values[key][place]
-            if value is _REQUIRED:
+            if process is not None:
+                value = process(value)
+            elif value is _REQUIRED:
                 raise KeyError(f"a value is required for {key!r}")
-            found.append(value if process is None else process(value))
+            found.append(value)
         return tuple(found)
 
     def result(self, cursor: sqlite3.Cursor) -> IteratorResult[Any]:
@@ -146,7 +149,7 @@ class PreparedConnection:
         self._driver = driver
         self._memory = memory
         self.dialect = connection.dialect
-        self._seen: WeakKeyDictionary[Any, dict[Any, Prepared | None]] = WeakKeyDictionary()
+        self._seen: WeakKeyDictionary[Any, Prepared | dict[Any, Prepared | None]] = WeakKeyDictionary()
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is SQLAlchemy's."""
@@ -181,6 +184,8 @@ class PreparedConnection:
     def _prepared(self, statement: Any, values: Values) -> Prepared | None:
         """Return a statement made ready, where it has been seen before and can be."""
         known = self._seen.get(statement)
+        if isinstance(known, Prepared):
+            return known
         if known is None:
             # One that is made anew each time is not worth it.
             self._seen[statement] = {}
@@ -188,9 +193,12 @@ class PreparedConnection:
         shape = _shape_of(statement, values)
         if shape not in known:
             try:
-                known[shape] = Prepared(statement, self.dialect, values)
+                found = Prepared(statement, self.dialect, values)
             except NotImplementedError:
-                known[shape] = None
+                found = None
+            known[shape] = found
+            if found is not None and found.has_one_text:
+                self._seen[statement] = found
         return known[shape]
 
 

@@ -71,8 +71,13 @@ async def open_hub(
 
 
 def run_in_loop(world: World, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Do a step's asynchronous part in an event loop of its own, which is closed with it."""
-    with asyncio.Runner(loop_factory=world.loop_factory) as runner:
+    """Do a step's asynchronous part in an event loop of its own, which is closed with it.
+
+    In virtual time in the world's: what is opened in it is closed within the step all the same.
+    """
+    if world.loop is not None:
+        return world.loop.run_until_complete(work)
+    with asyncio.Runner() as runner:
         return runner.run(work)
 
 

@@ -115,7 +115,8 @@ def begin_cycle(
 
 
 def _refuse_overlap(world: World, pool: str, tick: datetime, tx: Any, now: datetime) -> None:
-    live = [c for c in cycles.running(tx, pool) if c.lease_until > now]
+    unended = cycles.running(tx, pool)
+    live = [c for c in unended if c.lease_until > now]
     if live:
         raise CycleRefused(
             f"the cycle of {live[0].tick.astimezone(world.policy.zone):%Y-%m-%d %H:%M} still holds pool {pool!r} "
@@ -134,7 +135,7 @@ def _refuse_overlap(world: World, pool: str, tick: datetime, tx: Any, now: datet
             "by it. If this machine's clock was set back, cycles go on by themselves once it has passed that time "
             "again; if it is wrong now, correct it"
         )
-    cycles.abandon(tx, [c.id for c in cycles.running(tx, pool)], ended_at=now)
+    cycles.abandon(tx, [c.id for c in unended], ended_at=now)
 
 
 def hold_pool(world: World, tx: Transaction, cycle: Cycle) -> None:
@@ -210,16 +211,23 @@ def add_counts(world: World, cycle: Cycle, counts: Mapping[str, Any]) -> None:
         cycles.add_counts(tx, cycle, counts)
 
 
-def end_cycle(world: World, cycle: Cycle) -> Cycle:
-    """End a cycle whose steps are done. Ending it twice changes nothing but the duration's end."""
+def end_cycle(world: World, cycle: Cycle, counts: Mapping[str, Any] | None = None) -> Cycle:
+    """End a cycle whose steps are done. Ending it twice changes nothing.
+
+    Args:
+        world: what the cycle worked with.
+        cycle: the cycle.
+        counts: what its steps counted and is not in its row yet.
+    """
     now = world.now()
     with world.store.write() as tx:
         current = cycles.get(tx, cycle.id) or cycle
         if current.state != "running":
             return current
         duration = max(0.0, (now - cycle.began_at).total_seconds())
-        cycles.end(tx, cycle.id, state="finished", ended_at=now, duration_s=duration, counts=current.counts)
-        return replace(current, state="finished", ended_at=now, duration_s=duration)
+        counted = {**current.counts, **(counts or {})}
+        cycles.end(tx, cycle.id, state="finished", ended_at=now, duration_s=duration, counts=counted)
+        return replace(current, state="finished", ended_at=now, duration_s=duration, counts=counted)
 
 
 def fail_cycle(world: World, cycle: Cycle) -> None:

@@ -66,7 +66,7 @@ class World:
         mode: ``live`` or ``simulated``: stored with each cycle and shown with every summary.
         now: the real time, UTC. A cycle's logical time is its tick, never this.
         transport_factory: makes the HTTP transport of each client; ``None`` for real sockets.
-        loop_factory: makes the event loop of each step that talks to gateways; ``None`` for a real one.
+        loop: in which every step talks to gateways (virtual time); ``None``: each step has one of its own.
     """
 
     store: Store
@@ -79,7 +79,7 @@ class World:
     log: StepLog
     now: Callable[[], datetime]
     transport_factory: Callable[[], httpx.AsyncBaseTransport] | None = None
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def is_simulated(self) -> bool:

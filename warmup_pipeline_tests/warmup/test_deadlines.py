@@ -51,7 +51,7 @@ def lab(sqlite_store: Store, clock: VirtualClock) -> Iterator[Lab]:
             opened.world,
             policy=opened.world.policy.model_copy(update={"pace": pace}),
             now=clock.now,
-            loop_factory=clock.event_loop,
+            loop=clock.event_loop(),
         )
         yield opened
 

@@ -206,8 +206,7 @@ class Timelapse:
         except BaseException:
             lifecycle.fail_cycle(world, cycle)
             raise
-        lifecycle.add_counts(world, cycle, counts)
-        cycle = lifecycle.end_cycle(world, cycle)
+        cycle = lifecycle.end_cycle(world, cycle, counts)
         self.cycles_run += 1
         if self.is_last_of_day(tick):
             self.check(cycle)

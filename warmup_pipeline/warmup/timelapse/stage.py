@@ -6,6 +6,7 @@ whole of it, with its result). Do not add: how cycles run (``engine``), what is 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import tempfile
 import time
@@ -100,6 +101,7 @@ def open_timelapse(
         world = replace(
             _world(settings, store, clock, log or Quiet()),
             transport_factory=functools.partial(SimulatorTransport, core, unreachable),
+            loop=stack.enter_context(contextlib.closing(clock.event_loop())),
         )
         starts = _populate(settings, world, begins_at)
         with store.read() as tx:
@@ -176,7 +178,6 @@ def _world(settings: SimulationSettings, store: Store, clock: VirtualClock, log:
         redactor=Redactor(gateways.secrets()),
         log=log,
         now=clock.now,
-        loop_factory=clock.event_loop,
     )
 
 
