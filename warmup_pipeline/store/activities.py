@@ -316,19 +316,17 @@ def defer(
         where=_is_claimed,
     )
     if counts:
-        tx.connection.execute(
-            sa.update(activities)
-            .where(
-                activities.c.id.in_(
-                    sa.select(deferrals.c.activity_id).where(
-                        deferrals.c.cycle_id == cycle_id, deferrals.c.at == at
-                    )
-                ),
-                activities.c.state == ActivityState.PLANNED,
-            )
-            .values(
-                deferrals=sa.select(sa.func.count())
-                .where(deferrals.c.activity_id == activities.c.id)
-                .scalar_subquery()
-            )
-        )
+        tx.connection.execute(_count_deferrals(), {"in_cycle": cycle_id, "put_off_at": at})
+
+
+@cache
+def _count_deferrals() -> sa.Update:
+    just_put_off = sa.select(deferrals.c.activity_id).where(
+        deferrals.c.cycle_id == sa.bindparam("in_cycle"), deferrals.c.at == sa.bindparam("put_off_at")
+    )
+    how_often = sa.select(sa.func.count()).where(deferrals.c.activity_id == activities.c.id)
+    return (
+        sa.update(activities)
+        .where(activities.c.id.in_(just_put_off), activities.c.state == ActivityState.PLANNED)
+        .values(deferrals=how_often.scalar_subquery())
+    )

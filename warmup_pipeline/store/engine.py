@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -205,13 +205,24 @@ class Store:
         """The URL without its password, and without options, which may hold one as well."""
         return self.url.set(query={}).render_as_string(hide_password=True)
 
-    @contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self) -> AbstractContextManager[Transaction, bool | None]:
         """Open a transaction that may write; commit at the end, roll back on an exception.
 
         Raises:
             StoreError: the database is in trouble; nothing of the transaction is kept.
         """
+        return self._write()
+
+    def read(self) -> AbstractContextManager[Transaction, bool | None]:
+        """Open a transaction that only reads, on one consistent view.
+
+        Raises:
+            StoreError: the database is in trouble.
+        """
+        return self._read()
+
+    @contextmanager
+    def _write(self) -> Iterator[Transaction]:
         with (
             self.troubles(),
             self.engine.connect().execution_options(**{_WRITES: True}) as connection,
@@ -220,12 +231,7 @@ class Store:
             yield Transaction(connection, self.memory)
 
     @contextmanager
-    def read(self) -> Iterator[Transaction]:
-        """Open a transaction that only reads, on one consistent view.
-
-        Raises:
-            StoreError: the database is in trouble.
-        """
+    def _read(self) -> Iterator[Transaction]:
         with self.troubles(), self.engine.connect() as connection, connection.begin():
             yield Transaction(connection, self.memory)
 

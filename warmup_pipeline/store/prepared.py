@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.compiler import ExpandedState, SQLCompiler
 
 from warmup_pipeline.store.memory import Memory
 
 Values = Mapping[str, Any]
 _Process = Callable[[Any], Any] | None
-
-_REQUIRED: Final = object()
 
 
 class _Changed:
@@ -71,10 +69,10 @@ class Prepared:
             if bind.key in values
             for place, element in enumerate(expanded.parameter_expansion[compiled.bind_names[bind]])
         }
-        self._binds = [
-            self._bind_of(name, compiled, expanded.parameters, expanded.processors, dialect)
-            for name in expanded.positiontup or ()
-        ]
+        self._constant: list[Any] = []
+        self._given: list[tuple[int, str, int | None, _Process]] = []
+        for name in expanded.positiontup or ():
+            self._bind(name, compiled, expanded, dialect, values)
         self.changes = None if reads else statement.table.name
         self.has_one_text = reads and not self._elements
         self._read: list[tuple[int, Callable[[Any], Any]]] = []
@@ -85,17 +83,13 @@ class Prepared:
                 if process is not None:
                     self._read.append((place, process))
 
-    def bound(self, values: Values) -> tuple[Any, ...]:
+    def bound(self, values: Values) -> list[Any]:
         """Return the values as the driver takes them, in their order."""
-        found = []
-        for key, otherwise, process, place in self._binds:
-            value = values.get(key, otherwise) if place is None else values[key][place]
-            if process is not None:
-                value = process(value)
-            elif value is _REQUIRED:
-                raise KeyError(f"a value is required for {key!r}")
-            found.append(value)
-        return tuple(found)
+        found = self._constant.copy()
+        for place, key, element, process in self._given:
+            value = values[key] if element is None else values[key][element]
+            found[place] = value if process is None else process(value)
+        return found
 
     def result(self, cursor: sqlite3.Cursor) -> IteratorResult[Any]:
         """Return the rows as SQLAlchemy gives them."""
@@ -106,27 +100,30 @@ class Prepared:
             rows = [self._row(row) for row in rows]
         return IteratorResult(self._shape, iter(rows))
 
-    def _bind_of(
-        self,
-        name: str,
-        compiled: SQLCompiler,
-        values: Values,
-        processors: Mapping[str, Any],
-        dialect: Dialect,
-    ) -> tuple[str, Any, _Process, int | None]:
-        """Return under which name a value is given, what it is where it is not, how it is bound, and its place."""
+    def _bind(
+        self, name: str, compiled: SQLCompiler, expanded: ExpandedState, dialect: Dialect, values: Values
+    ) -> None:
+        """Note how the text's next placeholder gets its value: from each execution, or always the same."""
+        place = len(self._constant)
+        process = expanded.processors.get(name)
         if name in self._elements:
-            key, place = self._elements[name]
-            return key, _REQUIRED, processors.get(name), place
+            self._given.append((place, *self._elements[name], process))
+            self._constant.append(None)
+            return
         bind = compiled.binds.get(name)
         if bind is None:
             # An element of a list that the statement itself holds.
-            process = processors.get(name)
-            return "", values[name] if process is None else process(values[name]), None, None
-        if bind.callable is not None:
-            raise NotImplementedError
-        otherwise = _REQUIRED if bind.required else bind.value
-        return bind.key, otherwise, bind.type.dialect_impl(dialect).bind_processor(dialect), None
+            value = expanded.parameters[name]
+        else:
+            if bind.callable is not None:
+                raise NotImplementedError
+            process = bind.type.dialect_impl(dialect).bind_processor(dialect)
+            if bind.required or bind.key in values:
+                self._given.append((place, bind.key, None, process))
+                self._constant.append(None)
+                return
+            value = bind.value
+        self._constant.append(value if process is None else process(value))
 
     def _row(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
         row = list(raw)
@@ -209,5 +206,5 @@ def _shape_of(statement: Any, values: Values) -> Any:
     return tuple((key, len(value)) for key, value in values.items() if isinstance(value, list))
 
 
-def _all_bound(prepared: Prepared, rows: Sequence[Values]) -> Iterator[tuple[Any, ...]]:
+def _all_bound(prepared: Prepared, rows: Sequence[Values]) -> Iterator[list[Any]]:
     return (prepared.bound(row) for row in rows)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import Final, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from warmup_pipeline.store import migrate
 from warmup_pipeline.store.engine import KEPT, Store, Transaction
@@ -50,31 +51,13 @@ class ScratchStore(Store):
             connection.execute("PRAGMA wal_autocheckpoint = 10000")
             connection.create_function("warmup_day_moved", 1, self.memory.note_day)
 
-    @contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self) -> AbstractContextManager[Transaction, bool | None]:
         """Open a transaction that may write, as :meth:`Store.write`."""
-        if not self._free.acquire(blocking=False):
-            with super().write() as tx:
-                yield tx
-            return
-        try:
-            with self._transaction("BEGIN IMMEDIATE") as tx:
-                yield tx
-        finally:
-            self._free.release()
+        return _Kept(self, "BEGIN IMMEDIATE") if self._free.acquire(blocking=False) else super().write()
 
-    @contextmanager
-    def read(self) -> Iterator[Transaction]:
+    def read(self) -> AbstractContextManager[Transaction, bool | None]:
         """Open a transaction that only reads, as :meth:`Store.read`."""
-        if not self._free.acquire(blocking=False):
-            with super().read() as tx:
-                yield tx
-            return
-        try:
-            with self._transaction("BEGIN") as tx:
-                yield tx
-        finally:
-            self._free.release()
+        return _Kept(self, "BEGIN") if self._free.acquire(blocking=False) else super().read()
 
     def close(self) -> None:
         """Close every connection."""
@@ -83,29 +66,53 @@ class ScratchStore(Store):
             self._kept = self._driver = None
         super().close()
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Transaction]:
-        if self._kept is None or self._driver is None:
+    def begin(self, statement: str) -> Transaction:
+        """Begin a transaction on the kept connection."""
+        if self._driver is None:
             connection = self.engine.connect().execution_options(**{KEPT: True})
             # As SQLAlchemy sees it, one transaction lasts as long as the store.
             connection.begin()
             self.memory.end()
             self._driver = cast("sqlite3.Connection", connection.connection.driver_connection)
             self._kept = PreparedConnection(connection, self._driver, self.memory)
-        kept, driver = self._kept, self._driver
-        driver.execute(begin)
         self.memory.begin()
+        self._driver.execute(statement)
+        return Transaction(cast("Connection", self._kept), self.memory)
+
+    def end(self, *, keep: bool) -> None:
+        """End the transaction on the kept connection, which is free then."""
         try:
-            with self.troubles():
-                yield Transaction(cast("Connection", kept), self.memory)
-            driver.execute("COMMIT")
-        except BaseException:
-            if driver.in_transaction:
-                driver.execute("ROLLBACK")
-            self.memory.forget()
-            raise
+            if self._driver is not None and self._driver.in_transaction:
+                self._driver.execute("COMMIT" if keep else "ROLLBACK")
+            if not keep:
+                self.memory.forget()
         finally:
             self.memory.end()
+            self._free.release()
+
+
+class _Kept:
+    """One transaction on a store's kept connection, which was free."""
+
+    def __init__(self, store: ScratchStore, statement: str) -> None:
+        self._store = store
+        self._statement = statement
+
+    def __enter__(self) -> Transaction:
+        try:
+            return self._store.begin(self._statement)
+        except BaseException:
+            self._store.end(keep=False)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.end(keep=error is None)
+        if isinstance(error, DBAPIError):
+            # Told as every store tells it.
+            with self._store.troubles():
+                raise error
 
 
 def scratch_store(path: Path) -> Store:

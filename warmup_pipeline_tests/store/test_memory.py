@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from warmup_pipeline.store import messages, operators, pools, summaries
 from warmup_pipeline.store.engine import Store, Transaction
-from warmup_pipeline.store.scratch import scratch_store
+from warmup_pipeline.store.scratch import ScratchStore, scratch_store
 
 AT = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
 SWITCH = {
@@ -39,7 +38,9 @@ def scratch(tmp_path: Path) -> Iterator[Store]:
 def asked(scratch: Store) -> list[str]:
     """Every statement that reaches the database, from now on."""
     seen: list[str] = []
-    event.listen(scratch.engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
+    assert isinstance(scratch, ScratchStore)
+    assert scratch._driver is not None
+    scratch._driver.set_trace_callback(seen.append)
     return seen
 
 

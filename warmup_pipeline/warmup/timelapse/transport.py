@@ -8,6 +8,7 @@ add: what the simulator answers (``gateways.simulator``), faults (``profiles``).
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -60,8 +61,16 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
         if wire.reset is not None:
             raise httpx.ReadError("connection reset by peer")
         if wire.truncate_at is None and wire.drip_bytes_per_s is None:
-            return httpx.Response(reply.status, headers=dict(reply.headers), content=reply.body)
+            return httpx.Response(
+                reply.status, headers=_headers(tuple(reply.headers.items())), content=reply.body
+            )
         return httpx.Response(reply.status, headers=dict(reply.headers), stream=_Halting(reply))
+
+
+@functools.lru_cache(maxsize=32)
+def _headers(items: tuple[tuple[str, str], ...]) -> httpx.Headers:
+    """Return headers that nearly every answer has, taken apart once; an answer copies them."""
+    return httpx.Headers(items)
 
 
 class _Halting(httpx.AsyncByteStream):
