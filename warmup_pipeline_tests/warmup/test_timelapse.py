@@ -90,10 +90,10 @@ def asked(**more: Any) -> SimulationSettings:
 
 
 def run(
-    settings: SimulationSettings, look: Callable[[Store], Any] = lambda _: None
+    settings: SimulationSettings, look: Callable[[Store], Any] = lambda _: None, *, store: Store | None = None
 ) -> tuple[SimulationResult, Any]:
-    with simulate(settings) as (store, result):
-        return result, look(store)
+    with simulate(settings, store=store) as (used, result):
+        return result, look(used)
 
 
 # --- the clock and the sockets
@@ -261,7 +261,8 @@ def test_a_fresh_pool_is_made_of_usable_chips_and_only_its_seed(count: int, seed
 # --- whole simulations
 
 
-def test_stepping_over_what_cannot_change_gives_the_same_result_to_the_message_under_faults() -> None:
+def test_no_shortcut_changes_a_message_under_faults(sqlite_store: Store) -> None:
+    """Neither ticks stepped over, nor what is remembered of a scratch database or was made ready for it."""
     settings = asked(pool_dir=AUDIT, faults=STORM)
     every = SimulationSettings(
         **{n: getattr(settings, n) for n in settings.__dataclass_fields__} | {"step_over": False}
@@ -286,7 +287,7 @@ def test_stepping_over_what_cannot_change_gives_the_same_result_to_the_message_u
         return kept, struck
 
     leapt, (leapt_days, _) = run(settings, look)
-    stepped, (stepped_days, seen) = run(every, look)
+    stepped, (stepped_days, seen) = run(every, look, store=sqlite_store)
     assert leapt_days == stepped_days
     assert all(leapt_days)
     assert leapt.digest == stepped.digest
