@@ -58,15 +58,15 @@ class Prepared:
         )
         if not isinstance(compiled, SQLCompiler) or compiled.insert_prefetch or compiled.update_prefetch:
             raise NotImplementedError
-        if not reads and any(bind.key in values for bind in compiled.post_compile_params):
+        given_lists = [bind for bind in compiled.post_compile_params if bind.key in values]
+        if given_lists and not reads:
             raise NotImplementedError
         expanded = compiled.construct_expanded_state(dict(values), escape_names=False)
         self.text = expanded.statement
         # Elements of lists that are given with each execution: whose list, and which element.
         self._elements = {
             element: (bind.key, place)
-            for bind in compiled.post_compile_params
-            if bind.key in values
+            for bind in given_lists
             for place, element in enumerate(expanded.parameter_expansion[compiled.bind_names[bind]])
         }
         self._constant: list[Any] = []
@@ -74,7 +74,7 @@ class Prepared:
         for name in expanded.positiontup or ():
             self._bind(name, compiled, expanded, dialect, values)
         self.changes = None if reads else statement.table.name
-        self.has_one_text = reads and not self._elements
+        self.has_one_text = reads and not given_lists
         self._read: list[tuple[int, Callable[[Any], Any]]] = []
         self._shape: SimpleResultMetaData | None = None
         if reads:

@@ -79,9 +79,14 @@ def test_a_refused_statement_is_refused_as_sqlalchemy_refuses_it_and_nothing_of_
     with scratch.write() as tx:
         tx.connection.execute(INSERT, [a_cycle(0)])
         tx.connection.execute(INSERT, [a_cycle(1)])
-    with pytest.raises(IntegrityError), scratch.write() as tx:
-        tx.connection.execute(INSERT, [a_cycle(2)])
-        tx.connection.execute(INSERT, [a_cycle(1)])
+
+    def insert_again() -> None:
+        with scratch.write() as tx:
+            tx.connection.execute(INSERT, [a_cycle(2)])
+            tx.connection.execute(INSERT, [a_cycle(1)])
+
+    with pytest.raises(IntegrityError):
+        insert_again()
     count = sa.select(sa.func.count()).select_from(cycles)
     with scratch.read() as tx:
         assert tx.connection.execute(count).scalar_one() == 2
