@@ -108,6 +108,16 @@ def participants(pool: str) -> sa.Select[tuple[str]]:
     )
 
 
+def of_ids(tx: Transaction, chip_ids: Collection[str]) -> list[Chip]:
+    """Return the chips of these ids, by id."""
+    wanted = sorted(chip_ids)
+    found: list[Chip] = []
+    for start in range(0, len(wanted), ROWS_PER_STATEMENT):
+        some = wanted[start : start + ROWS_PER_STATEMENT]
+        found += [_chip(row) for row in tx.connection.execute(_every().where(chips.c.id.in_(some)))]
+    return found
+
+
 def find(tx: Transaction, name: str) -> list[Chip]:
     """Return the chips that a person may mean: by id, instance, label, or last four digits."""
     return [

@@ -33,7 +33,7 @@ REASONS: Final = 3
 def providers_connected(world: World) -> Verdict:
     """Judge whether every participating chip is reachable."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, with_chips=True)
         between = {
             name: (at - timedelta(hours=24), at - UNCONFIRMED_COUNTS_FOR) for name, at in scene.at.items()
         }
@@ -113,7 +113,7 @@ def providers_connected(world: World) -> Verdict:
 def gateway_credentials_valid(world: World) -> Verdict:
     """Judge whether the gateways themselves answered and took our credentials in the last cycle."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, with_chips=True)
     refused = {
         chip.id: one.gateway_error
         for chip in scene.chips

@@ -28,7 +28,7 @@ def warming_day_is_current(world: World) -> Verdict:
     """Judge whether every chip's warming day is what its age reference says today (root causes 2, 4)."""
     wrong: list[str] = []
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, with_chips=True)
         stored = derived_store.warming_days(tx)
         computed = audit.warming_days_computed_at(tx)
     as_of = dict(scene.at)
@@ -59,7 +59,7 @@ def phase_progress(world: World) -> Verdict:
     behind: list[str] = []
     waiting = 0
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, with_chips=True)
         days = derived_store.warming_days(tx)
         held = {c for pool in scene.pools for c in brakes(tx, world, pool.name, scene.at[pool.name])}
     for chip in scene.participants:
@@ -90,7 +90,7 @@ def phase_progress(world: World) -> Verdict:
 def transitions_were_earned(world: World) -> Verdict:
     """Judge whether every phase change went one step, met its criteria, and is where the chip stands."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, with_chips=True)
         moves = audit.all_transitions(tx)
     now_in = {chip.id: chip.phase for chip in scene.chips}
     last: dict[str, str] = {}

@@ -20,7 +20,7 @@ from warmup_pipeline.warmup.world import World
 def pool_is_pairable(world: World) -> Verdict:
     """Judge whether chips take part and at least two of each pool could talk now (root cause 1)."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, with_chips=True)
         breakers = {name: chips.breakers(tx, name) for name in scene.at}
     pairable: dict[str, int] = {}
     taking_part: dict[str, int] = {}

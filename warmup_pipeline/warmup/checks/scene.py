@@ -30,17 +30,19 @@ NAMED: Final = 10
 
 @dataclass(frozen=True)
 class Scene:
-    """Every pool with its time, chips and connections.
+    """Every pool with its time; its chips and connections where a check judges chips.
 
     Attributes:
+        world: what the check works with.
         pools: the pools that have chips.
-        chips: every chip of every pool.
-        connections: what is known of each chip's connection, by chip id.
+        chips: every chip of every pool; empty in a scene without chips.
+        connections: what is known of each chip's connection, by chip id; empty as well.
         latest: each pool's newest cycle; it may still be running.
         finished: the tick of each pool's newest cycle that finished.
         at: each pool's time: the tick of its newest cycle, else its clock.
     """
 
+    world: World
     pools: list[Pool]
     chips: list[Chip]
     connections: Mapping[str, Connection]
@@ -50,8 +52,11 @@ class Scene:
 
     def named(self, chip_ids: Iterable[str]) -> tuple[str, ...]:
         """Return chips as they may be shown, with their pools."""
-        by_id = {chip.id: chip for chip in self.chips}
-        known = [by_id[i] for i in chip_ids if i in by_id]
+        wanted = set(chip_ids)
+        known = [chip for chip in self.chips if chip.id in wanted]
+        if wanted and not self.chips:
+            with self.world.store.read() as tx:
+                known = chips.of_ids(tx, wanted)
         return tuple(
             f"…{chip.last4} ({chip.pool})" for chip in sorted(known, key=lambda c: (c.pool, c.last4))
         )
@@ -85,15 +90,22 @@ class Scene:
         return self.is_running(pool) and (computed_at is None or computed_at < self.latest[pool].tick)
 
 
-def load_scene(tx: Transaction, world: World) -> Scene:
-    """Load what checks look at: a fixed number of queries."""
+def load_scene(tx: Transaction, world: World, *, with_chips: bool = False) -> Scene:
+    """Load what checks look at: a fixed number of queries.
+
+    Args:
+        tx: an open transaction.
+        world: what the check works with.
+        with_chips: whether the check judges chips one by one; the others name a few at most.
+    """
     held = pools.with_chips(tx)
     latest = cycles.latest_of_each_pool(tx)
     now = world.now()
     return Scene(
+        world=world,
         pools=held,
-        chips=chips.of_pool(tx),
-        connections=connections.of_pool(tx),
+        chips=chips.of_pool(tx) if with_chips else [],
+        connections=connections.of_pool(tx) if with_chips else {},
         latest=latest,
         finished=audit.last_finished_ticks(tx),
         # What is judged is the state as of the last cycle: whether that is recent enough is for

@@ -31,7 +31,7 @@ def summary_matches_log(world: World) -> Verdict:
     wrong: list[str] = []
     compared = 0
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, with_chips=True)
         moving = {pool.name for pool in scene.pools if scene.is_running(pool.name)}
         unjudged = {("pool", name) for name in moving} | {
             ("chip", chip.id) for chip in scene.chips if chip.pool in moving
