@@ -4,7 +4,8 @@ Holds: :func:`send_messages`. Protocol (docs/send-protocol.md has the whole of i
 
 1. Approvals are spent and messages written down as ``sending`` in one transaction, a batch at a
    time, before any HTTP call of the batch begins. A message without an approval cannot be written.
-2. Calls go out concurrently. An outcome is recorded at least every second or 500 outcomes.
+2. Calls go out concurrently; a batch begins before the last of the one before have come back, so that a
+   slow instance delays nobody else. An outcome is recorded at least every second or 500 outcomes.
 3. What could not be begun (the gateway went down, the cycle is near its end, sending was switched
    off) is withdrawn: its message row is removed, its approval lapses, its activity is due again.
 4. A bug in our own code stops nothing else: the step finishes the rest, then fails with every
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -43,7 +44,6 @@ from warmup_pipeline.warmup.gateway_step import (
     channel_of,
     open_hub,
     run_in_loop,
-    run_together,
     seconds_left,
 )
 from warmup_pipeline.warmup.hearing import tell_receipts
@@ -55,6 +55,9 @@ from warmup_pipeline.warmup.world import StepReport, World
 
 FLUSH_EVERY_S: Final = 1.0
 FLUSH_AT: Final = ROWS_PER_STATEMENT
+
+NEXT_BATCH_AT: Final = 100
+"""Calls that may still be out when the next batch begins: about as many as go out at one time."""
 
 DATABASE_MAY_BE_AWAY_S: Final = 15.0
 """Seconds that noting outcomes waits for a database that is away: within the time kept at a cycle's end."""
@@ -153,6 +156,41 @@ def _load(world: World, cycle: Cycle) -> _Plan:
         )
 
 
+class _UnderWay:
+    """The calls that are out."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._problems: list[BaseException] = []
+        self._few = asyncio.Event()
+
+    def begin(self, call: Coroutine[Any, Any, None]) -> None:
+        """Let a call go out."""
+        task = asyncio.create_task(call)
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        problem = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if problem is not None:
+            self._problems.append(problem)
+        if len(self._tasks) <= NEXT_BATCH_AT:
+            self._few.set()
+
+    async def until_few(self) -> None:
+        """Wait until so few are out that the next batch may begin."""
+        if len(self._tasks) > NEXT_BATCH_AT:
+            self._few.clear()
+            await self._few.wait()
+
+    async def ended(self) -> list[BaseException]:
+        """Wait until none is out; returns what went wrong with any, in order of its end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        return self._problems
+
+
 class _Sender:
     """Sends one cycle's approvals, a batch at a time, in one event loop."""
 
@@ -168,30 +206,40 @@ class _Sender:
     async def run(self) -> None:
         """Send everything, then perform the actions."""
         async with open_hub(self._world, self._cycle) as hub:
-            sends = list(self._plan.sends)
-            for start in range(0, len(sends), ROWS_PER_STATEMENT):
-                await self._send_batch(hub, sends[start : start + ROWS_PER_STATEMENT])
+            await self._send_all(hub)
             await self._perform(hub)
 
     # -- sends ---------------------------------------------------------------------------------
 
-    async def _send_batch(self, hub: GatewayHub, batch: Sequence[Approval]) -> None:
+    async def _send_all(self, hub: GatewayHub) -> None:
+        """Send batch by batch; the next one begins while the last calls of the one before are still out.
+
+        So one slow instance holds up nobody but itself.
+        """
+        sends = self._plan.sends
+        calls = _UnderWay()
+        flusher = asyncio.create_task(self._flush_now_and_then())
+        try:
+            for start in range(0, len(sends), ROWS_PER_STATEMENT):
+                await calls.until_few()
+                self._begin_batch(hub, sends[start : start + ROWS_PER_STATEMENT], calls)
+        finally:
+            # Whatever happened: none is cut off in the middle of its call, and what came of each is noted.
+            problems = await calls.ended()
+            flusher.cancel()
+            await asyncio.gather(flusher, return_exceptions=True)
+            await self._flush_for_good()
+        for problem in problems:
+            raise problem
+
+    def _begin_batch(self, hub: GatewayHub, batch: Sequence[Approval], calls: _UnderWay) -> None:
         batch = self._still_wanted(hub, batch)
         if not batch:
             return
         ready, broken = self._compose(batch)
         self._write_down(hub, ready)
-        flusher = asyncio.create_task(self._flush_now_and_then())
-        try:
-            # An exception of one is kept until all have ended: none is cut off in the middle of its call.
-            ended = await run_together(ready, lambda one: self._send_one(hub, one[0], one[1]))
-        finally:
-            flusher.cancel()
-            await asyncio.gather(flusher, return_exceptions=True)
-            await self._flush_for_good()
-        for problem in ended:
-            if isinstance(problem, BaseException):
-                raise problem
+        for approval, content, *_ in ready:
+            calls.begin(self._send_one(hub, approval, content))
         for approval, error in broken:
             self._bug_before_sending(approval, error)
 

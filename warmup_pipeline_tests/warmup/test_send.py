@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -321,3 +322,35 @@ def test_a_cycle_refuses_to_begin_while_another_holds_the_pool(lab: Lab) -> None
     assert [
         row["state"] for row in rows_of(lab.store, "SELECT state FROM cycles WHERE root_run_id = 'one'")
     ] == ["failed"]
+
+
+def test_the_next_batch_begins_while_a_slow_call_is_out_and_none_is_left_behind_when_one_breaks() -> None:
+    async def work() -> tuple[list[str], list[BaseException]]:
+        calls, answered = send._UnderWay(), asyncio.Event()
+        said: list[str] = []
+
+        async def slow() -> None:
+            await answered.wait()
+            said.append("slow")
+
+        async def quick(name: str) -> None:
+            said.append(name)
+
+        async def broken() -> None:
+            raise KeyError("a bug")
+
+        calls.begin(slow())
+        for _ in range(send.NEXT_BATCH_AT + 20):
+            calls.begin(quick("first batch"))
+        await calls.until_few()
+        assert not answered.is_set()
+        calls.begin(broken())
+        calls.begin(quick("second batch"))
+        asyncio.get_running_loop().call_soon(answered.set)
+        problems = await calls.ended()
+        return said, problems
+
+    said, problems = asyncio.run(work())
+    assert said.count("first batch") == send.NEXT_BATCH_AT + 20
+    assert {"slow", "second batch"} <= set(said)
+    assert [type(problem) for problem in problems] == [KeyError]
