@@ -185,19 +185,19 @@ def _check_outputs(report: Path | None, export: Path | None) -> None:
 
 
 @contextmanager
-def _progress(label: str, begins_at: datetime | None, days: int) -> Iterator[Any]:
+def _progress(label: str, days: int) -> Iterator[Any]:
     """Show how far virtual time has come, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
         return
     with click.progressbar(length=days * 24, label=label, file=sys.stderr) as bar:
-        state: dict[str, datetime] = {} if begins_at is None else {"first": begins_at}
+        begins_at: datetime | None = None
         shown = 0
 
         def tell(now: datetime) -> None:
-            nonlocal shown
-            first = state.setdefault("first", now)
-            hours = min(days * 24, (now - first) // timedelta(hours=1))
+            nonlocal begins_at, shown
+            begins_at = begins_at or now
+            hours = min(days * 24, (now - begins_at) // timedelta(hours=1))
             bar.update(hours - shown)
             shown = hours
 
@@ -210,7 +210,7 @@ def _run(
     from warmup_pipeline.warmup.timelapse import simulate as run
 
     with (
-        _progress(label, settings.begins_at, settings.days) as progress,
+        _progress(label, settings.days) as progress,
         run(settings, progress=progress) as (store, result),
     ):
         if not wants_data:

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from warmup_pipeline.domain.limits import effective_limits
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.metrics import ChipMetrics
+from warmup_pipeline.domain.planning import OPENINGS, most_openings
 from warmup_pipeline.domain.policy import Policy
 from warmup_pipeline.domain.trust import TrustInputs, trust_score
 from warmup_pipeline.domain.values import LISTENER_ROLE, UNAGED_STATUSES, ChipStatus, Phase
@@ -34,6 +35,12 @@ ERRORS_24H: Final = "errors_24h"
 
 FORESEEABLE_DAYS: Final = 366
 """A criterion further away than this has no date: no pace holds that long."""
+
+_DAYS_OF_PLAN: Final = 2.0
+"""As how many days of a chip's own record its phase's plan counts."""
+
+_PARTNERS: Final = 5
+"""Other chips of a pool that plans are foreseen for; the policy's partners a day bound it anyway."""
 
 _ONE_DAY: Final = timedelta(days=1)
 _ONE_HOUR: Final = timedelta(hours=1)
@@ -63,6 +70,21 @@ def warming_day(
 
 
 @dataclass(frozen=True, slots=True)
+class Entered:
+    """What a chip had when it entered its phase: what came since is the pace of this phase.
+
+    Attributes:
+        sent: sends that counted then.
+        received: the same of what it received.
+        bidirectional: two-way conversations then.
+    """
+
+    sent: int
+    received: int
+    bidirectional: int
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseFacts:
     """What eligibility looks at.
 
@@ -73,6 +95,7 @@ class PhaseFacts:
         age: time since the age reference.
         metrics: the chip's metrics now.
         trust: its trust score now, 0-100.
+        entered: what it had when it entered that phase; ``None`` where that is not known (an import).
     """
 
     phase: Phase
@@ -81,6 +104,7 @@ class PhaseFacts:
     age: timedelta
     metrics: ChipMetrics
     trust: int
+    entered: Entered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +154,11 @@ class Eligibility:
 class _Forecast:
     """Earliest days of what one chip lacks.
 
-    Counts go on at the chip's average per day since it started warming; while there is no such
-    average yet, at the planned pace (its effective day limit now, and as many conversations as
-    planning opens under it). The response rate can rise as fast as every further send is answered
+    Counts go on at the chip's pace in its phase: what it did there per day, beside what the phase plans
+    for an ordinary day, which counts as much as two days of its own; so the day after a chip enters a
+    faster phase is not judged by the slower one. Where it is not known with what it entered its phase,
+    they go on at its average since it started warming; while there is no such average yet, at the most
+    its limit allows. The response rate can rise as fast as every further send is answered
     at the planned pace. Trust grows with age, days without an error and conversations, all
     else as it is. These are earliest days, no promises.
     """
@@ -144,6 +170,9 @@ class _Forecast:
         self._zone = zone
         self.today = local_day(at, zone)
         self._days_so_far = max(facts.age / _ONE_DAY, 1.0)
+        self._days_in_phase = 0.0
+        if facts.phase_started_at is not None:
+            self._days_in_phase = max(0.0, (at - facts.phase_started_at) / _ONE_DAY)
 
     def after(self, days: float) -> date | None:
         """Return the local day that lies ``days`` (fractions count) from now."""
@@ -160,22 +189,52 @@ class _Forecast:
         turns = self._policy.phases[self._facts.phase].mean_dialogue_turns
         return max(1, sends // turns) if sends else 0
 
-    def count(self, have: int, need: float, planned: int) -> date | None:
-        """Return when a count reaches ``need``."""
-        pace = have / self._days_so_far if have else float(planned)
+    def _ordinary_openings(self) -> float:
+        """Return how many conversations an ordinary day of the phase opens."""
+        plan = self._policy.phases[self._facts.phase]
+        most = most_openings(plan, self._planned_sends(), _PARTNERS, self._policy.pairs.max_partners_per_day)
+        weight = sum(plan.mix.values())
+        if not most or not weight:
+            return 0.0
+        share = sum(plan.mix.get(kind, 0) for kind in OPENINGS) / weight
+        trust = self._policy.trust_levels[self._policy.level_of(self._facts.trust)].factor
+        return min(float(most), (plan.activities_min + plan.activities_max) / 2 * share * trust)
+
+    def _ordinary_sends(self) -> float:
+        turns = self._policy.phases[self._facts.phase].mean_dialogue_turns
+        return min(float(self._planned_sends()), self._ordinary_openings() * turns)
+
+    def _pace(self, have: int, entered: int | None, ordinary: float, most: int) -> float:
+        """Return how much more there is per day."""
+        if entered is None:
+            return have / self._days_so_far if have else float(most)
+        gained = max(0, have - entered)
+        return (gained + ordinary * _DAYS_OF_PLAN) / (self._days_in_phase + _DAYS_OF_PLAN)
+
+    def _count(self, have: int, need: float, pace: float) -> date | None:
         return self.after((need - have) / pace) if pace > 0 else None
 
     def sent(self, need: float) -> date | None:
         """Return when enough is sent."""
-        return self.count(self._facts.metrics.sent_total, need, self._planned_sends())
+        have, entered = self._facts.metrics.sent_total, self._facts.entered
+        began = None if entered is None else entered.sent
+        return self._count(have, need, self._pace(have, began, self._ordinary_sends(), self._planned_sends()))
 
     def received(self, need: float) -> date | None:
         """Return when enough is received; partners are taken to be under the same limits."""
-        return self.count(self._facts.metrics.received_total, need, self._planned_sends())
+        have, entered = self._facts.metrics.received_total, self._facts.entered
+        began = None if entered is None else entered.received
+        return self._count(have, need, self._pace(have, began, self._ordinary_sends(), self._planned_sends()))
 
     def bidirectional(self, need: float) -> date | None:
         """Return when there are enough two-way conversations."""
-        return self.count(self._facts.metrics.bidirectional, need, self._planned_openings())
+        return self._count(self._facts.metrics.bidirectional, need, self._pace_of_conversations())
+
+    def _pace_of_conversations(self) -> float:
+        have, entered = self._facts.metrics.bidirectional, self._facts.entered
+        began = None if entered is None else entered.bidirectional
+        # It takes part in as many that others open.
+        return self._pace(have, began, 2 * self._ordinary_openings(), self._planned_openings())
 
     def response_rate(self, need: float) -> date | None:
         """Return when enough of what is sent is answered, if all of it is from now on."""
@@ -202,7 +261,7 @@ class _Forecast:
 
     def _trust_in(self, days: int) -> int:
         metrics = self._facts.metrics
-        pace = metrics.bidirectional / self._days_so_far or float(self._planned_openings())
+        pace = self._pace_of_conversations()
         inputs = TrustInputs(
             age_days=self._facts.age / _ONE_DAY + days,
             response_rate=metrics.response_rate,

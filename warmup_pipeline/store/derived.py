@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.metrics import ChipMetrics
+from warmup_pipeline.domain.phases import Entered
 from warmup_pipeline.domain.values import MessageKind, MessageState, TrustLevel
 from warmup_pipeline.store.bulk import insert_rows, upsert_rows
 from warmup_pipeline.store.engine import Transaction
@@ -116,6 +117,28 @@ def store_eligibility(tx: Transaction, pool: str, rows: Sequence[Mapping[str, An
 def add_transitions(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Note phase changes."""
     insert_rows(tx, phase_transitions, rows)
+
+
+@remembered(phase_transitions)
+def entered_with(tx: Transaction, pool: str) -> dict[tuple[str, str], Entered]:
+    """Return what each chip had when it last entered a phase, by chip and phase."""
+    return {
+        (row[0], row[1]): Entered(*(int(row[2][name]["value"]) for name in _COUNTS))
+        for row in tx.connection.execute(_entered(), {"in_pool": pool})
+        if all(row[2].get(name) is not None for name in _COUNTS)
+    }
+
+
+_COUNTS = ("sent", "received", "bidirectional")
+
+
+@cache
+def _entered() -> sa.Select[Any]:
+    return (
+        sa.select(phase_transitions.c.chip_id, phase_transitions.c.to_phase, phase_transitions.c.criteria)
+        .where(phase_transitions.c.pool == sa.bindparam("in_pool"))
+        .order_by(phase_transitions.c.at)
+    )
 
 
 def transitions_of_cycle(tx: Transaction, cycle_id: str) -> set[str]:

@@ -201,6 +201,7 @@ def _facts(tx: Transaction, pool: str, at: datetime) -> dict[str, tuple[Chip, Ph
     metrics = derived_store.metrics(tx, pool)
     trust = derived_store.trust(tx, pool)
     days = derived_store.warming_days(tx, pool)
+    entered = derived_store.entered_with(tx, pool)
     return {
         chip.id: (
             chip,
@@ -211,6 +212,7 @@ def _facts(tx: Transaction, pool: str, at: datetime) -> dict[str, tuple[Chip, Ph
                 age=at - reference_of(chip),
                 metrics=metrics[chip.id],
                 trust=trust[chip.id][0],
+                entered=entered.get((chip.id, chip.phase)),
             ),
         )
         for chip in chips.of_pool(tx, pool)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +16,13 @@ from warmup_pipeline_tests.cli.conftest import Project
 AUDIT = str(Path(__file__).parents[2] / "warmup_pipeline" / "data" / "audit")
 
 
-def test_the_document_has_the_keys_of_the_interface(project: Project) -> None:
-    document = project.json("simulate", "--days", "2", "--chips", "2")
+def test_the_document_has_the_keys_of_the_interface_and_the_pool_of_the_database_is_not_touched(
+    project: Project,
+) -> None:
+    document = project.json(
+        *("simulate", "--days", "2", "--chips", "2"),
+        *("--compare", "conservative", "--report", "what-if.html", "--export", "tables"),
+    )
     assert set(document) >= {
         "days",
         "chips",
@@ -31,6 +41,12 @@ def test_the_document_has_the_keys_of_the_interface(project: Project) -> None:
     assert document["cycles"] == 2 * 288
     assert set(document["transitions"][0]) == {"chip", "from", "to", "day", "warming_day"}
     assert document["limit_violations"] == document["duplicate_sends"] == 0
+    comparison = document["comparison"]
+    assert (comparison["this"]["policy"], comparison["other"]["policy"]) == ("default", "conservative")
+    assert "conservative" in (project.root / "what-if.html").read_text()
+    tables = {path.stem for path in (project.root / "tables").iterdir()}
+    assert tables >= {"chips", "transitions", "columns", "other_policy_transitions"}
+    assert project.json("chips", "list") == []
 
 
 def test_it_says_what_happened_and_shows_no_bar_without_a_terminal(project: Project) -> None:
@@ -40,9 +56,27 @@ def test_it_says_what_happened_and_shows_no_bar_without_a_terminal(project: Proj
     assert result.stderr == ""
 
 
-def test_the_pool_of_the_database_is_not_touched(project: Project) -> None:
-    project.json("simulate", "--days", "1", "--chips", "2")
-    assert project.json("chips", "list") == []
+def test_on_a_terminal_a_bar_runs_to_its_end(project: Project) -> None:
+    ours, theirs = pty.openpty()
+    words = ["simulate", "--days", "1", "--chips", "2"]
+    code = "from warmup_pipeline.cli import main; main(prog_name='warmup')"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *words], cwd=project.root, stdout=subprocess.DEVNULL, stderr=theirs
+    ) as command:
+        os.close(theirs)
+        shown = b""
+        try:
+            while more := os.read(ours, 4096):
+                shown += more
+        except OSError as error:
+            # Linux tells so that the other side of a terminal is closed.
+            if error.errno != errno.EIO:
+                raise
+        assert command.wait() == 0
+    os.close(ours)
+    frames = [frame for frame in shown.decode().split("\r") if "%" in frame]
+    assert len(frames) > 2
+    assert " 100%" in frames[-1]
 
 
 @pytest.mark.parametrize(

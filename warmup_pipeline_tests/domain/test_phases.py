@@ -16,6 +16,7 @@ from warmup_pipeline.domain.metrics import MessageCounts, OpeningBalance, chip_m
 from warmup_pipeline.domain.phases import (
     Criterion,
     Eligibility,
+    Entered,
     PhaseFacts,
     age_reference,
     eligibility,
@@ -230,7 +231,7 @@ def test_a_missing_warming_day_is_known_to_the_day_and_errors_are_gone_tomorrow(
     assert criterion(chip, "errors_24h").earliest_day == TODAY + timedelta(days=1)
 
 
-def test_a_count_goes_on_at_the_chips_average_since_it_started():
+def test_where_it_is_not_known_what_a_chip_entered_with_a_count_goes_on_at_its_average():
     # 40 in 8 days are 5 a day: the 60 still missing take 12 days.
     chip = facts(Phase.EXPANSAO, days=8, sent=40, received=40, bidirectional=9, trust=90)
     assert criterion(chip, "sent").earliest_day == TODAY + timedelta(days=12)
@@ -239,6 +240,26 @@ def test_a_count_goes_on_at_the_chips_average_since_it_started():
     found = explain(chip)
     assert found.limited_by == "sent"
     assert found.earliest_day == TODAY + timedelta(days=12)
+
+
+def test_the_day_after_a_chip_enters_a_faster_phase_its_plan_says_how_it_goes_on():
+    # Expansao, verde: 7 openings of 4 turns on an ordinary day. 60 sends are missing at 28 a day, though
+    # 40 in 8 days is all it has done.
+    chip = facts(Phase.EXPANSAO, days=8, sent=40, received=40, bidirectional=12, trust=90)
+    chip = replace(chip, phase_started_at=AT, entered=Entered(40, 40, 12))
+    assert criterion(chip, "sent").earliest_day == TODAY + timedelta(days=2)
+    # 6 two-way conversations at 14 a day: seven that it opens and seven that others do.
+    assert criterion(chip, "bidirectional").earliest_day == TODAY
+
+
+def test_a_chip_that_is_slower_than_planned_is_foreseen_by_what_it_does_the_longer_it_does_it():
+    # 6 in 6 days beside two planned days of 28: 62 / 8 a day, so 60 take 7.7 days.
+    chip = facts(Phase.EXPANSAO, days=14, sent=40, received=40, bidirectional=18, trust=90)
+    chip = replace(chip, phase_started_at=AT - timedelta(days=6), entered=Entered(34, 40, 18))
+    assert criterion(chip, "sent").earliest_day == TODAY + timedelta(days=8)
+    # 16 days of nothing make it 56 / 18 a day.
+    stuck = replace(chip, phase_started_at=AT - timedelta(days=16), entered=Entered(40, 40, 18))
+    assert criterion(stuck, "sent").earliest_day == TODAY + timedelta(days=19)
 
 
 def test_a_chip_of_hours_is_taken_at_what_it_did_not_at_that_times_twenty_four():

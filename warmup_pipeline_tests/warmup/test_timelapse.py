@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmup_pipeline.domain import phones
+from warmup_pipeline.domain.forecast import CLOSE_DAYS, NOT_TAKING_PART, days_off
 from warmup_pipeline.domain.values import Provider
 from warmup_pipeline.gateways.simulator import (
     FaultRule,
@@ -299,14 +304,77 @@ def test_no_shortcut_changes_a_message_under_faults(sqlite_store: Store) -> None
     assert leapt.figures.broken_rules == 0
 
 
-def test_a_fresh_pool_wakes_up_the_same_each_time_and_differently_with_another_seed() -> None:
+def digest_elsewhere(**settings: Any) -> str:
+    """Simulate in a process of its own, whose hashes fall otherwise; returns the digest."""
+    text = (
+        "import sys, json\n"
+        "from warmup_pipeline_tests.warmup.test_timelapse import asked, run\n"
+        "print(run(asked(**json.loads(sys.argv[1])))[0].digest)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text, json.dumps(settings)],
+        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_a_fresh_pool_wakes_up_the_same_in_every_process_and_differently_with_another_seed() -> None:
     first, _ = run(asked(chips=4, days=3))
-    again, _ = run(asked(chips=4, days=3))
     other, _ = run(asked(chips=4, days=3, seed=1))
-    assert first.digest == again.digest
+    assert digest_elsewhere(chips=4, days=3) == first.digest
     assert first.digest != other.digest
     assert first.figures.messages > 0
     assert [change.phase_to for change in first.transitions][:4] == ["setup"] * 4
+
+
+@pytest.fixture(scope="module")
+def month() -> tuple[SimulationResult, dict[str, Any]]:
+    """Five new chips without faults until the last has had its warming day 28: what several tests look at."""
+
+    def look(store: Store) -> dict[str, Any]:
+        return {
+            "forecasts": rows_of(store, "SELECT * FROM phase_forecast ORDER BY day, chip_id"),
+            "entered": rows_of(store, "SELECT chip_id, to_phase, day FROM phase_transitions"),
+        }
+
+    return run(asked(chips=5, days=31), look)
+
+
+def test_new_chips_are_in_operacao_on_warming_day_28(month: tuple[SimulationResult, Any]) -> None:
+    result, _ = month
+    ready = {c.chip: c.warming_day for c in result.transitions if c.phase_to == "operacao"}
+    assert list(ready.values()) == [28] * 5
+    assert result.figures.broken_rules == 0
+    assert result.phases_at_end == {"operacao": 5}
+
+
+def test_on_every_day_of_a_month_the_day_befores_forecasts_were_off_by_two_days_at_most_on_the_median(
+    month: tuple[SimulationResult, dict[str, Any]],
+) -> None:
+    _, seen = month
+    entered = {(row["chip_id"], row["to_phase"]): row["day"] for row in seen["entered"]}
+    by_day: dict[str, dict[str, Any]] = {}
+    for row in seen["forecasts"]:
+        by_day.setdefault(row["day"], {})[row["chip_id"]] = row
+    compared = 0
+    for day, today in by_day.items():
+        before = by_day.get((date.fromisoformat(day) - timedelta(days=1)).isoformat(), {})
+        off = []
+        for chip_id, row in before.items():
+            arrived = entered.get((chip_id, row["next_phase"]))
+            if row["limited_by"] == NOT_TAKING_PART or (chip_id not in today and arrived is None):
+                continue
+            known = arrived if arrived is not None and arrived <= day else today[chip_id]["earliest_date"]
+            days = (one and date.fromisoformat(one) for one in (row["earliest_date"], known))
+            off.append(days_off(*days))
+        if off:
+            compared += len(off)
+            assert median(off) <= CLOSE_DAYS, (day, off, before, today)
+    assert compared > 100
 
 
 def test_the_audited_pool_wakes_up_as_the_issue_demands() -> None:

@@ -146,13 +146,15 @@ def simulate(
     Args:
         settings: what to simulate.
         store: as for :func:`open_timelapse`.
-        progress: told the virtual time after each cycle.
+        progress: told the virtual time, at the beginning and after each cycle.
 
     Raises:
         warmup_pipeline.warmup.importing.ImportRefused: the imported files cannot be used.
     """
     began = time.perf_counter()
     with open_timelapse(settings, store=store) as timelapse:
+        if progress is not None:
+            progress(timelapse.begins_at)
         timelapse.run_until(timelapse.begins_at + timedelta(days=settings.days), progress=progress)
         result = measure_result(timelapse, settings, wall_s=time.perf_counter() - began)
         yield Simulation(timelapse.world.store, result)
