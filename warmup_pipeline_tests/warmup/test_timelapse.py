@@ -505,7 +505,7 @@ def test_a_whole_pool_of_zombies_never_passes_setup_and_is_critical_from_the_fir
         judged = rows_of(store, "SELECT day, health FROM cycles WHERE health IS NOT NULL ORDER BY tick")
         return phases, first["day"], {row["day"]: row["health"] for row in judged}
 
-    result, (phases, first_day, health) = run(asked(chips=6, days=7, faults=load_profile("zombie")), look)
+    result, (phases, first_day, health) = run(asked(chips=4, days=6, faults=load_profile("zombie")), look)
     assert phases == {"setup"}
     assert result.figures.messages > 0
     assert {health[day] for day in health if day >= first_day} == {"critical"}
