@@ -6,11 +6,11 @@ believe nothing that a step wrote elsewhere: every answer comes from the rows th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
@@ -48,6 +48,8 @@ from warmup_pipeline.store.schema import (
     presend_validations,
     warming_day,
 )
+
+When = TypeVar("When", bound=Hashable)
 
 Attempts = tuple[int, int]
 """(succeeded, failed)."""
@@ -286,6 +288,17 @@ def recipients_outside_pool(tx: Transaction) -> Found:
     return _found(tx, sa.select(sa.func.count()).select_from(messages), wrong)
 
 
+def _alike(times: Mapping[str, When]) -> list[tuple[When, list[str]]]:
+    """Return pools with what they have in common: those on the system clock have the same times.
+
+    So a question about every pool takes a statement for each time, not for each pool.
+    """
+    found: dict[When, list[str]] = {}
+    for pool, when in sorted(times.items(), key=lambda item: item[0]):
+        found.setdefault(when, []).append(pool)
+    return list(found.items())
+
+
 def attempts_by_pool(
     tx: Transaction, *, day: Mapping[str, date], since: Mapping[str, datetime]
 ) -> dict[str, tuple[Attempts, Attempts]]:
@@ -294,23 +307,34 @@ def attempts_by_pool(
     Those since the instant include the history an import brought (domain.md, "Importing").
     """
     found: dict[str, tuple[Attempts, Attempts]] = {}
-    for pool, its_day in sorted(day.items()):
+    for (its_day, instant), names in _alike({pool: (day[pool], since[pool]) for pool in day}):
         today = messages.c.sent_day == its_day
-        lately = messages.c.sent_at > since[pool]
-        query = sa.select(
-            count_of(sa.and_(today, succeeded)),
-            count_of(sa.and_(today, failed)),
-            count_of(sa.and_(lately, succeeded)),
-            count_of(sa.and_(lately, failed)),
-        ).where(messages.c.pool == pool, sa.or_(today, lately))
-        row = [int(n) for n in tx.connection.execute(query).one()]
-        history = sa.select(count_of(old_succeeded), count_of(old_failed)).where(
-            activities.c.pool == pool,
-            old_attempt,
-            sa.func.coalesce(activities.c.final_at, activities.c.due_at) > since[pool],
+        lately = messages.c.sent_at > instant
+        query = (
+            sa.select(
+                messages.c.pool,
+                count_of(sa.and_(today, succeeded)),
+                count_of(sa.and_(today, failed)),
+                count_of(sa.and_(lately, succeeded)),
+                count_of(sa.and_(lately, failed)),
+            )
+            .where(messages.c.pool.in_(names), sa.or_(today, lately))
+            .group_by(messages.c.pool)
         )
-        old = [int(n) for n in tx.connection.execute(history).one()]
-        found[pool] = (row[0], row[1]), (row[2] + old[0], row[3] + old[1])
+        ours = {row[0]: [int(n) for n in row[1:]] for row in tx.connection.execute(query)}
+        history = (
+            sa.select(activities.c.pool, count_of(old_succeeded), count_of(old_failed))
+            .where(
+                activities.c.pool.in_(names),
+                old_attempt,
+                sa.func.coalesce(activities.c.final_at, activities.c.due_at) > instant,
+            )
+            .group_by(activities.c.pool)
+        )
+        old = {row[0]: [int(n) for n in row[1:]] for row in tx.connection.execute(history)}
+        for pool in names:
+            mine, its = ours.get(pool, [0] * 4), old.get(pool, [0] * 2)
+            found[pool] = (mine[0], mine[1]), (mine[2] + its[0], mine[3] + its[1])
     return found
 
 
@@ -335,42 +359,49 @@ def confirmations_by_chip(
 
     What failed because its recipient is not on WhatsApp could not be.
     """
-    found: dict[str, dict[str, tuple[int, int]]] = {}
-    for pool, (since, until) in sorted(between.items()):
+    found: dict[str, dict[str, tuple[int, int]]] = {pool: {} for pool in between}
+    for (since, until), names in _alike(between):
         query = (
             sa.select(
+                messages.c.pool,
                 messages.c.sender_chip_id,
                 count_of(messages.c.confirmed_at.is_not(None)),
                 sa.func.count(),
             )
             .where(
-                messages.c.pool == pool,
+                messages.c.pool.in_(names),
                 messages.c.sent_at > since,
                 messages.c.accepted_at <= until,
                 messages.c.confirmable.is_(sa.true()),
                 sa.func.coalesce(messages.c.failure_class, "") != FailureClass.RECIPIENT,
             )
-            .group_by(messages.c.sender_chip_id)
+            .group_by(messages.c.pool, messages.c.sender_chip_id)
             .order_by(messages.c.sender_chip_id)
         )
-        found[pool] = {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(query)}
+        for pool, chip_id, confirmed, could_be in tx.connection.execute(query):
+            found[pool][chip_id] = (int(confirmed), int(could_be))
     return found
 
 
-def openings_due(tx: Transaction, pool: str, day: date, at: datetime, types: Sequence[str]) -> int:
-    """Return how many openings of a pool's day fell due for our cycles until an instant.
+def openings_due(
+    tx: Transaction, day: Mapping[str, date], at: Mapping[str, datetime], types: Sequence[str]
+) -> int:
+    """Return how many openings of the pools' days fell due for our cycles until their instants.
 
     Cancelled ones are left out, what the old system had ended already, and what a cycle holds now.
     """
-    query = sa.select(sa.func.count()).where(
-        activities.c.pool == pool,
-        activities.c.day == day,
-        activities.c.planned_at <= at,
-        activities.c.type.in_(types),
-        activities.c.state.not_in([ActivityState.CANCELLED, ActivityState.CLAIMED]),
-        ~is_history,
-    )
-    return int(tx.connection.execute(query).scalar_one())
+    due = 0
+    for (its_day, until), names in _alike({pool: (day[pool], at[pool]) for pool in at}):
+        query = sa.select(sa.func.count()).where(
+            activities.c.pool.in_(names),
+            activities.c.day == its_day,
+            activities.c.planned_at <= until,
+            activities.c.type.in_(types),
+            activities.c.state.not_in([ActivityState.CANCELLED, ActivityState.CLAIMED]),
+            ~is_history,
+        )
+        due += int(tx.connection.execute(query).scalar_one())
+    return due
 
 
 def sends_since(tx: Transaction, pool: str, since: datetime) -> tuple[int, int]:

@@ -192,6 +192,17 @@ def breakers(tx: Transaction, pool: str) -> dict[str, Circuit]:
     }
 
 
+def breakers_of_every_pool(tx: Transaction) -> dict[str, Circuit]:
+    """Return the breaker of each chip of any pool that is not simply closed."""
+    query = sa.select(
+        circuits.c.chip_id, circuits.c.state, circuits.c.consecutive_failures, circuits.c.opened_at
+    )
+    return {
+        row.chip_id: Circuit(CircuitState(row.state), row.consecutive_failures, row.opened_at)
+        for row in tx.connection.execute(query)
+    }
+
+
 @cache
 def _breakers() -> sa.Select[Any]:
     return (

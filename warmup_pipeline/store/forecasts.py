@@ -61,12 +61,12 @@ def _chips_with_one() -> sa.Select[Any]:
     )
 
 
-def followed(tx: Transaction, pool: str, *, made_on: date, known_on: date) -> list[Followed]:
-    """Return a pool's forecasts of one local day, with what is known on another, by chip.
+def followed(tx: Transaction, pools: Sequence[str], *, made_on: date, known_on: date) -> list[Followed]:
+    """Return pools' forecasts of one local day, with what is known on another, by chip.
 
     Args:
         tx: the transaction.
-        pool: the pool.
+        pools: the pools.
         made_on: the day of the forecasts.
         known_on: a later day.
     """
@@ -99,7 +99,7 @@ def followed(tx: Transaction, pool: str, *, made_on: date, known_on: date) -> li
                 again.c.next_phase == phase_forecast.c.next_phase,
             ),
         )
-        .where(phase_forecast.c.pool == pool, phase_forecast.c.day == made_on)
+        .where(phase_forecast.c.pool.in_(pools), phase_forecast.c.day == made_on)
         .order_by(phase_forecast.c.chip_id)
     )
     return [Followed(*row) for row in tx.connection.execute(query)]

@@ -22,6 +22,7 @@ from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import (
     activities,
+    chips,
     conversations,
     cycles,
     daily_summary,
@@ -68,15 +69,17 @@ class PoolDay:
 
 
 @remembered(activities, messages, deferrals, presend_validations, conversations, phase_transitions)
-def day_sums(tx: Transaction, day: date) -> dict[str, ChipDay]:
-    """Return what every chip did on a local day, by chip id; chips that did nothing are left out."""
+def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, ChipDay]:
+    """Return what every chip (of a pool) did on a local day, by chip id; chips that did nothing are left out."""
     found: dict[str, ChipDay] = {}
 
     def of(chip_id: str, pool: str) -> ChipDay:
         return found.setdefault(chip_id, ChipDay(pool))
 
     def run(query: str) -> Iterable[Any]:
-        return tx.connection.execute(_day_queries()[query], {"on_day": day})
+        if pool is None:
+            return tx.connection.execute(_day_queries()[query], {"on_day": day})
+        return tx.connection.execute(_day_queries_of_pool()[query], {"on_day": day, "in_pool": pool})
 
     for chip_id, pool, kind, state, count in run("planned"):
         of(chip_id, pool).activities.setdefault(kind, {})[state] = int(count)
@@ -193,9 +196,22 @@ def _day_queries() -> Mapping[str, sa.Select[Any]]:
     }
 
 
-def cycles_of_day(tx: Transaction, day: date, *, before: datetime | None) -> dict[str, PoolDay]:
-    """Return what the cycles of each pool were like on a local day, those before a tick only if given."""
+@cache
+def _day_queries_of_pool() -> Mapping[str, sa.Select[Any]]:
+    """Return the same queries for one pool, ``in_pool``: each says a row's pool second."""
+    return {
+        name: query.where(query.selected_columns.values()[1] == sa.bindparam("in_pool"))
+        for name, query in _day_queries().items()
+    }
+
+
+def cycles_of_day(
+    tx: Transaction, day: date, *, before: datetime | None, pool: str | None = None
+) -> dict[str, PoolDay]:
+    """Return what the cycles of each pool (or of one) were like on a local day, before a tick only if given."""
     chosen = cycles.c.day == day
+    if pool is not None:
+        chosen = sa.and_(chosen, cycles.c.pool == pool)
     if before is not None:
         chosen = sa.and_(chosen, cycles.c.tick < before)
     sums = (
@@ -215,9 +231,11 @@ def cycles_of_day(tx: Transaction, day: date, *, before: datetime | None) -> dic
     return {row[0]: PoolDay(int(row[1]), row[2], row[3]) for row in tx.connection.execute(query)}
 
 
-def first_tick(tx: Transaction) -> dict[str, datetime]:
-    """Return each pool's first tick ever: before it no cycle can have been missed."""
+def first_tick(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
+    """Return each pool's (or one's) first tick ever: before it no cycle can have been missed."""
     query = sa.select(cycles.c.pool, sa.func.min(cycles.c.tick)).group_by(cycles.c.pool)
+    if pool is not None:
+        query = query.where(cycles.c.pool == pool)
     return {row[0]: row[1] for row in tx.connection.execute(query)}
 
 
@@ -226,11 +244,11 @@ _SUMMARY_LOCK: Final = 0x57_41_52_4D
 
 
 def hold_summary(tx: Transaction) -> None:
-    """Hold the summary for the length of this transaction: pools end their cycles at the same time.
+    """Hold what the summary says of all pools for the length of this transaction.
 
-    A day is replaced as a whole, with the rows of all pools: of two that replaced it at once, the second
-    would insert rows that the first had just inserted. On SQLite a writing transaction already excludes
-    every other.
+    Pools end their cycles at the same time. Each writes its own rows as it likes, but the row for everything
+    is one: of two that replaced it at once, the second would insert what the first had just inserted, or sum
+    what it had not yet seen. On SQLite a writing transaction already excludes every other.
     """
     if tx.connection.dialect.name == "postgresql":
         tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SUMMARY_LOCK)))
@@ -242,36 +260,75 @@ def replace_day(tx: Transaction, day: date, rows: Sequence[Mapping[str, Any]]) -
     insert_rows(tx, daily_summary, rows)
 
 
+def replace_pool_day(tx: Transaction, day: date, pool: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace what the summary of a day says of a pool and its chips."""
+    own_chips = sa.select(chips.c.id).where(chips.c.pool == pool)
+    tx.connection.execute(
+        sa.delete(daily_summary).where(
+            daily_summary.c.day == day,
+            sa.or_(
+                sa.and_(daily_summary.c.scope == "pool", daily_summary.c.scope_id == pool),
+                sa.and_(daily_summary.c.scope == "chip", daily_summary.c.scope_id.in_(own_chips)),
+            ),
+        )
+    )
+    insert_rows(tx, daily_summary, rows)
+
+
+def replace_everything(tx: Transaction, day: date, row: Mapping[str, Any]) -> None:
+    """Replace what the summary of a day says of all pools together; see :func:`hold_summary`."""
+    tx.connection.execute(
+        sa.delete(daily_summary).where(daily_summary.c.day == day, daily_summary.c.scope == "all")
+    )
+    insert_rows(tx, daily_summary, [row])
+
+
+def of_pools(tx: Transaction, day: date) -> list[dict[str, Any]]:
+    """Return the stored summary of a day of each pool, by name."""
+    query = (
+        sa.select(daily_summary)
+        .where(daily_summary.c.day == day, daily_summary.c.scope == "pool")
+        .order_by(daily_summary.c.scope_id)
+    )
+    return [dict(row) for row in tx.connection.execute(query).mappings()]
+
+
 def of_day(tx: Transaction, day: date) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the stored summary of a day: (scope, id) -> row."""
     query = sa.select(daily_summary).where(daily_summary.c.day == day)
     return {(row["scope"], row["scope_id"]): dict(row) for row in tx.connection.execute(query).mappings()}
 
 
-def days_to_finish(tx: Transaction, today: date) -> list[date]:
-    """Return the earlier days to summarise again.
+def days_to_finish(tx: Transaction, today: date, pool: str) -> list[date]:
+    """Return the earlier days to summarise again for a pool.
 
     These are the days not made final, and the day before today where its log has moved since: a
-    delivery was confirmed or failed late, another pool ended its last cycle or expired what was left.
+    delivery was confirmed or failed late, the pool's last cycle ended or expired what was left.
     """
     yesterday = today - timedelta(days=1)
     query = (
         sa.select(daily_summary.c.day)
-        .where(daily_summary.c.day < today, daily_summary.c.final.is_(sa.false()))
-        .distinct()
+        .where(
+            daily_summary.c.day < today,
+            daily_summary.c.final.is_(sa.false()),
+            daily_summary.c.scope == "pool",
+            daily_summary.c.scope_id == pool,
+        )
         .order_by(daily_summary.c.day)
     )
     days = list(tx.connection.execute(query).scalars())
-    if yesterday not in days and _has_moved(tx, yesterday):
+    if yesterday not in days and _has_moved(tx, yesterday, pool):
         days.append(yesterday)
     return days
 
 
-def _has_moved(tx: Transaction, day: date) -> bool:
-    """Whether the log of a day that was summarised has another number of anything than its summary."""
+def _has_moved(tx: Transaction, day: date, pool: str) -> bool:
+    """Whether a pool's log of a day that was summarised has another number of anything than its summary."""
     stored = (
         tx.connection.execute(
-            sa.select(daily_summary).where(daily_summary.c.day == day, daily_summary.c.scope == "all")
+            sa.select(daily_summary).where(
+                daily_summary.c.day == day, daily_summary.c.scope == "pool", daily_summary.c.scope_id == pool
+            )
         )
         .mappings()
         .first()
@@ -283,7 +340,7 @@ def _has_moved(tx: Transaction, day: date) -> bool:
         count_of(sa.and_(succeeded, messages.c.confirmed_at.is_not(None))),
         count_of(failed),
         count_of(messages.c.state == MessageState.UNKNOWN),
-    ).where(of_any_pool(messages), messages.c.sent_day == day)
+    ).where(messages.c.pool == pool, messages.c.sent_day == day)
     if tuple(tx.connection.execute(sends).one()) != tuple(
         stored[name] for name in ("sent", "delivered", "failed", "unknown")
     ):
@@ -293,11 +350,11 @@ def _has_moved(tx: Transaction, day: date) -> bool:
         kept.update(states)
     by_state = (
         sa.select(activities.c.state, sa.func.count())
-        .where(activities.c.day == day)
+        .where(activities.c.pool == pool, activities.c.day == day)
         .group_by(activities.c.state)
     )
     if Counter({row[0]: int(row[1]) for row in tx.connection.execute(by_state)}) != kept:
         return True
-    ran = cycles_of_day(tx, day, before=None).values()
+    ran = cycles_of_day(tx, day, before=None, pool=pool).values()
     worst = max((one.worst_s for one in ran if one.worst_s is not None), default=None)
     return (sum(one.run for one in ran), worst) != (stored["cycles_run"], stored["worst_cycle_s"])

@@ -8,12 +8,15 @@ While a day runs, its cycles are counted up to the tick of the cycle that comput
 duration and health are not known yet; the first cycle of the next day makes the day final. What
 happened on a day can still change on the next one: a delivery is confirmed or fails late, and every
 pool expires what its own day left. So the day before is computed again where its log has moved.
+
+A cycle writes the rows of its own pool and its chips, whatever other pools there are, and then the row
+for everything, which is the sum of the pools'.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -40,13 +43,20 @@ def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
     """Bring the cycle's day up to its tick, and earlier days to their end that are not final or have moved."""
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
-        summaries.hold_summary(tx)
-        for day in summaries.days_to_finish(tx, cycle.day):
-            summaries.replace_day(tx, day, compute_day(tx, world, day, as_of=None))
-        rows = compute_day(tx, world, cycle.day, as_of=cycle.tick)
-        summaries.replace_day(tx, cycle.day, rows)
+        earlier = summaries.days_to_finish(tx, cycle.day, cycle.pool)
+        rows: list[dict[str, Any]] = []
+        for day in (*earlier, cycle.day):
+            rows = _compute_pool_day(
+                tx, world, day, cycle.pool, as_of=cycle.tick if day == cycle.day else None
+            )
+            summaries.replace_pool_day(tx, day, cycle.pool, rows)
         note_chip_days(tx, world, cycle)
-    return _report(rows)
+        # Last, and short: the other pools' cycles wait for it.
+        summaries.hold_summary(tx)
+        for day in (*earlier, cycle.day):
+            of_all = _everything(day, summaries.of_pools(tx, day), as_of=cycle.tick)
+            summaries.replace_everything(tx, day, of_all)
+    return _report(rows[-1] if rows else of_all)
 
 
 def summarise_day(world: World, day: date, *, now: datetime | None = None) -> StepReport:
@@ -63,25 +73,77 @@ def summarise_day(world: World, day: date, *, now: datetime | None = None) -> St
         summaries.hold_summary(tx)
         rows = compute_day(tx, world, day, as_of=None if over else at)
         summaries.replace_day(tx, day, rows)
-    return _report(rows)
+    return _report(rows[-1])
 
 
-def compute_day(tx: Transaction, world: World, day: date, *, as_of: datetime | None) -> list[dict[str, Any]]:
-    """Return the summary's rows of a day; ``as_of`` is ``None`` for a day that is over."""
+def compute_day(
+    tx: Transaction,
+    world: World,
+    day: date,
+    *,
+    as_of: datetime | None,
+    of_pool: Mapping[str, datetime | None] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the summary's rows of a day: of each chip, each pool, and everything last.
+
+    Args:
+        tx: the transaction.
+        world: its zone.
+        day: the local day.
+        as_of: up to which tick cycles are counted; ``None`` for a day that is over.
+        of_pool: the same for the pools that were summarised at another tick.
+    """
     chip_days = summaries.day_sums(tx, day)
-    pool_days = summaries.cycles_of_day(tx, day, before=as_of)
+    named = of_pool or {}
+    # Pools are summarised at their own ticks, which are mostly the same one.
+    pool_days = {until: summaries.cycles_of_day(tx, day, before=until) for until in {as_of, *named.values()}}
     starts = summaries.first_tick(tx)
-    begins, ends = day_bounds(day, world.policy.zone)
-    until = as_of if as_of is not None else ends
-    pools = sorted({chip.pool for chip in chip_days.values()} | set(pool_days))
-    rows = [_row(day, "chip", chip_id, [chip], until, as_of) for chip_id, chip in sorted(chip_days.items())]
-    for pool in pools:
-        mine = [chip for chip in chip_days.values() if chip.pool == pool]
-        row = _row(day, "pool", pool, mine, until, as_of)
-        rows.append(row | _cycles([pool], pool_days, starts, begins, until))
-    everything = _row(day, "all", EVERYTHING, chip_days.values(), until, as_of)
-    rows.append(everything | _cycles(pools, pool_days, starts, begins, until))
+    ran = {pool for found in pool_days.values() for pool in found}
+    rows: list[dict[str, Any]] = []
+    for pool in sorted({chip.pool for chip in chip_days.values()} | ran):
+        until = named.get(pool, as_of)
+        mine = {chip_id: chip for chip_id, chip in chip_days.items() if chip.pool == pool}
+        rows += _pool_rows(world, day, pool, mine, pool_days[until].get(pool), starts.get(pool), until)
+    rows.sort(key=lambda row: (row["scope"], row["scope_id"]))
+    rows.append(
+        _everything(day, [row for row in rows if row["scope"] == "pool"], as_of=as_of or _end(world, day))
+    )
     return rows
+
+
+def _compute_pool_day(
+    tx: Transaction, world: World, day: date, pool: str, *, as_of: datetime | None
+) -> list[dict[str, Any]]:
+    """Return the summary's rows of a day for one pool: its chips, and the pool itself last."""
+    chip_days = summaries.day_sums(tx, day, pool)
+    pool_day = summaries.cycles_of_day(tx, day, before=as_of, pool=pool).get(pool)
+    start = summaries.first_tick(tx, pool).get(pool)
+    return _pool_rows(world, day, pool, chip_days, pool_day, start, as_of)
+
+
+def _pool_rows(
+    world: World,
+    day: date,
+    pool: str,
+    chip_days: Mapping[str, ChipDay],
+    pool_day: PoolDay | None,
+    start: datetime | None,
+    as_of: datetime | None,
+) -> list[dict[str, Any]]:
+    """Return the rows of a pool's chips and of the pool; none where nothing happened and no cycle ran."""
+    if not chip_days and pool_day is None:
+        return []
+    until = as_of if as_of is not None else _end(world, day)
+    rows = [_row(day, "chip", chip_id, [chip], until, as_of) for chip_id, chip in sorted(chip_days.items())]
+    begins = day_bounds(day, world.policy.zone)[0]
+    rows.append(
+        _row(day, "pool", pool, chip_days.values(), until, as_of) | _cycles(pool_day, start, begins, until)
+    )
+    return rows
+
+
+def _end(world: World, day: date) -> datetime:
+    return day_bounds(day, world.policy.zone)[1]
 
 
 def _row(
@@ -114,9 +176,7 @@ def _row(
         "activities": {kind: dict(sorted(states.items())) for kind, states in sorted(by_type.items())},
         "conversa_par_succeeded": succeeded,
         "conversa_par_failed": failed,
-        "conversa_par_success_rate": round(succeeded / (succeeded + failed), 6)
-        if succeeded + failed
-        else None,
+        "conversa_par_success_rate": _rate(succeeded, failed),
         "deferrals": dict(sorted(deferred.items())),
         "blocks": dict(sorted(blocked.items())),
         "sent": sum(one.sent for one in mine),
@@ -133,34 +193,73 @@ def _row(
     }
 
 
-def _cycles(
-    pools: Iterable[str],
-    pool_days: Mapping[str, PoolDay],
-    starts: Mapping[str, datetime],
-    begins: datetime,
-    until: datetime,
-) -> dict[str, Any]:
-    """Return what the cycles of pools were like: a slot of the day without a finished cycle is missed."""
-    ran = missed = 0
-    worst: float | None = None
-    health: str | None = None
-    for pool in pools:
-        one = pool_days.get(pool)
-        ran += one.run if one else 0
-        if pool in starts:
-            slots = max(0, (until - max(begins, starts[pool])) // INTERVAL)
-            missed += max(0, slots - (one.run if one else 0))
-        if one is not None:
-            worst = max((s for s in (worst, one.worst_s) if s is not None), default=None)
-            health = max(health, one.health, key=lambda h: _HEALTH_RANK[h])
-    return {"cycles_run": ran, "cycles_missed": missed, "worst_cycle_s": worst, "health": health}
+def _cycles(one: PoolDay | None, start: datetime | None, begins: datetime, until: datetime) -> dict[str, Any]:
+    """Return what a pool's cycles were like: a slot of the day without a finished cycle is missed."""
+    ran = one.run if one else 0
+    slots = 0 if start is None else max(0, (until - max(begins, start)) // INTERVAL)
+    return {
+        "cycles_run": ran,
+        "cycles_missed": max(0, slots - ran),
+        "worst_cycle_s": one.worst_s if one else None,
+        "health": one.health if one else None,
+    }
 
 
-def _report(rows: list[dict[str, Any]]) -> StepReport:
-    everything = rows[-1]
+_SUMMED = (
+    "planned",
+    "executed",
+    "conversa_par_succeeded",
+    "conversa_par_failed",
+    "sent",
+    "received",
+    "delivered",
+    "failed",
+    "unknown",
+    "conversations_opened",
+    "transitions",
+    "cycles_run",
+    "cycles_missed",
+)
+
+
+def _everything(day: date, of_pools: Sequence[Mapping[str, Any]], *, as_of: datetime) -> dict[str, Any]:
+    """Return the row for everything, from those of the pools.
+
+    Args:
+        day: the local day.
+        of_pools: the rows of all pools.
+        as_of: what it is as of where there is none.
+    """
+    row = _row(day, "all", EVERYTHING, (), as_of, as_of)
+    row |= {name: sum(one[name] or 0 for one in of_pools) for name in _SUMMED}
+    row["as_of"] = max((one["as_of"] for one in of_pools), default=as_of)
+    row["final"] = all(one["final"] for one in of_pools)
+    by_type: dict[str, Counter[str]] = {}
+    for one in of_pools:
+        for kind, states in one["activities"].items():
+            by_type.setdefault(kind, Counter()).update(states)
+    row["activities"] = {kind: dict(sorted(states.items())) for kind, states in sorted(by_type.items())}
+    for name in ("deferrals", "blocks"):
+        merged: Counter[str] = Counter()
+        for one in of_pools:
+            merged.update(one[name])
+        row[name] = dict(sorted(merged.items()))
+    row["conversa_par_success_rate"] = _rate(row["conversa_par_succeeded"], row["conversa_par_failed"])
+    row["worst_cycle_s"] = max(
+        (one["worst_cycle_s"] for one in of_pools if one["worst_cycle_s"] is not None), default=None
+    )
+    row["health"] = max((one["health"] for one in of_pools), key=lambda h: _HEALTH_RANK[h], default=None)
+    return row
+
+
+def _rate(succeeded: int, failed: int) -> float | None:
+    return round(succeeded / (succeeded + failed), 6) if succeeded + failed else None
+
+
+def _report(row: Mapping[str, Any]) -> StepReport:
     return StepReport(
         {
-            name: everything[name]
+            name: row[name]
             for name in (
                 "planned",
                 "executed",

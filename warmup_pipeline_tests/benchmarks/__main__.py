@@ -18,6 +18,7 @@ BENCHMARKS: Final = {
     "cycle": "warmup_pipeline_tests.benchmarks.cycle",
     "dagster-overhead": "warmup_pipeline_tests.benchmarks.dagster_overhead",
     "pairing": "warmup_pipeline_tests.benchmarks.pairing",
+    "pools": "warmup_pipeline_tests.benchmarks.pools",
     "simulate": "warmup_pipeline_tests.benchmarks.simulate",
     "webhooks": "warmup_pipeline_tests.benchmarks.webhooks",
 }

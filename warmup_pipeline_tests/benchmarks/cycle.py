@@ -14,18 +14,16 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import cycle as endlessly
 from typing import Any, Final
 
 import httpx
 
-from warmup_pipeline.domain.values import ConversationState, MessageKind, MessageState, Provider
-from warmup_pipeline.store import conversations
-from warmup_pipeline.store.conversations import pair_key
+from warmup_pipeline.domain.values import MessageState, Provider
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
-from warmup_pipeline.warmup.ids import derived_id
+from warmup_pipeline_tests.benchmarks.replies import let_everyone_reply
 from warmup_pipeline_tests.soak.yard import POOL, Yard, open_yard
 from warmup_pipeline_tests.support import EVOLUTION_KEY, ZAPI_CLIENT_TOKEN, rows_of, token_of
 
@@ -34,9 +32,6 @@ MORNING: Final = datetime(2026, 3, 2, 13, 0, tzinfo=UTC)
 
 CONNECTIONS: Final = (10, 20, 50, 100)
 PER_CLIENT: Final = 10
-
-DIALOGUE: Final = "cafe-acabou"
-"""One of two texts: what it says does not matter, that the library knows it does."""
 
 _STEPS: Final = (
     connections.refresh_connections,
@@ -124,7 +119,8 @@ def run(
             # calls that its floor makes.
             _one_cycle(yard, store, tick, {})
             tick += lifecycle.INTERVAL
-            _let_everyone_reply(store, yard.rows, tick, number)
+            with store.write() as tx:
+                let_everyone_reply(tx, POOL, [row["id"] for row in yard.rows], tick, number)
             before, cpu = time.perf_counter(), time.process_time()
             sent = min(sent, _one_cycle(yard, store, tick, steps))
             cycle_s.append(time.perf_counter() - before)
@@ -152,36 +148,6 @@ def run(
 
 def _rounded(seconds: Sequence[float]) -> list[float]:
     return [round(one, 2) for one in seconds]
-
-
-def _let_everyone_reply(store: Store, rows: Sequence[dict[str, Any]], tick: datetime, number: int) -> None:
-    """Give every chip a conversation in which it is its turn: a ring, wider each round."""
-    opened = tick - timedelta(minutes=6)
-    found = []
-    for index, row in enumerate(rows):
-        opener = rows[(index + number + 1) % len(rows)]["id"]
-        key = pair_key(opener, row["id"])
-        found.append(
-            {
-                "id": derived_id("benchmark-conversation", tick.isoformat(), key),
-                "pool": POOL,
-                "opener_chip_id": opener,
-                "responder_chip_id": row["id"],
-                "pair_key": key,
-                "dialogue_id": DIALOGUE,
-                "opens_with": MessageKind.TEXT,
-                "turns": 2,
-                "turns_accepted": 1,
-                "state": ConversationState.OPEN,
-                "created_at": opened,
-                "opened_at": opened,
-                "opened_day": opened.date(),
-                "last_accepted_at": opened,
-                "next_due_at": tick,
-            }
-        )
-    with store.write() as tx:
-        conversations.insert(tx, found)
 
 
 def _one_cycle(yard: Yard, store: Store, tick: datetime, steps: dict[str, list[float]]) -> int:

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 import dagster as dg
 import httpx
+import yaml
 
 from warmup_pipeline.assembly import open_reading_world, simulated_secret
 from warmup_pipeline.domain.localtime import local_day
@@ -69,7 +70,7 @@ class Farm:
     """
 
     root: Path
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     names: Sequence[str]
     gateway_url: str
     processes: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
@@ -124,6 +125,34 @@ class Farm:
         """Start Dagster's daemon: the sensor, the queue, the monitoring."""
         self.start("daemon", ["dagster-daemon", "run", "-w", str(ROOT / "workspace.yaml")])
 
+    def processor_s(self) -> float:
+        """Return the processor seconds of every process started here, and of their children that live."""
+        sessions = {process.pid for _, process in self.processes}
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                # What stands after the name, which may hold anything: state, parent, group, session, ...
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has ended meanwhile
+            if int(fields[3]) in sessions:
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def peak_mb(self) -> float:
+        """Return the peak resident memory of the largest process of those, in MiB."""
+        sessions = {process.pid for _, process in self.processes}
+        found = 0
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+                own = os.getsid(int(status.parent.name)) in sessions
+            except OSError:
+                continue  # it has ended meanwhile
+            if own:
+                found = max(found, int(lines.get("VmHWM", "0 kB").split()[0]))
+        return found / 1024
+
     def told(self) -> str:
         """Return the end of what each process said, for a test that fails."""
         return "\n".join(
@@ -142,6 +171,14 @@ class Farm:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+    def pace(self, connections: int) -> None:
+        """Let runs have at most so many requests at a gateway at once: a policy of the farm's own."""
+        policy = yaml.safe_load((ROOT / "warmup_pipeline/data/policies/default.yaml").read_text("utf-8"))
+        policy |= {"name": "paced", "pace": {"connections_per_server": connections, "timeout_seconds": 10}}
+        path = self.root / "paced.yaml"
+        path.write_text(yaml.safe_dump(policy), encoding="utf-8")
+        self.environment["WARMUP_POLICY"] = str(path)
 
     def fill(self, chips_each: int, *, due: int) -> None:
         """Make the pools: each has chips that may all talk, and so many openings due at its first tick."""
@@ -226,6 +263,7 @@ def open_farm(
     gateway_url: str,
     broker_url: str,
     concurrent_runs: int,
+    home: Path = CELERY_HOME,
 ) -> Iterator[Farm]:
     """Open a farm in a folder; every process it started is ended with it.
 
@@ -237,6 +275,7 @@ def open_farm(
         gateway_url: the simulator.
         broker_url: the broker, without the number of a database.
         concurrent_runs: how many processes all workers will have together.
+        home: the folder of ``deploy`` whose ``dagster.yaml`` counts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "dagster.yaml", folder / "dagster.yaml")
@@ -247,7 +286,7 @@ def open_farm(
             for k, v in os.environ.items()
             if not k.startswith(("WARMUP_", "DAGSTER_", "EVOLUTION_", "ZAPI_"))
         },
-        "DAGSTER_HOME": str(CELERY_HOME),
+        "DAGSTER_HOME": str(home),
         "WARMUP_DATABASE_URL": database_url,
         "WARMUP_DAGSTER_DATABASE_URL": dagster_url.replace("postgresql://", "postgresql+psycopg2://", 1),
         "WARMUP_CELERY_BROKER_URL": f"{broker_url}/0",

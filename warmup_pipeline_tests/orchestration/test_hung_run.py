@@ -41,7 +41,7 @@ defs = dg.Definitions(jobs=[hanging])
 def test_every_cycle_run_carries_a_limit_that_ends_before_the_next_slot_is_over() -> None:
     tags = build_defs().resolve_job_def(CYCLE_JOB).tags
     assert tags[MAX_RUNTIME_TAG] == str(MAX_RUNTIME_S)
-    for name in ("dagster.yaml", "deploy/postgres/dagster.yaml"):
+    for name in ("dagster.yaml", "deploy/postgres/dagster.yaml", "deploy/celery/dagster.yaml"):
         monitoring = yaml.safe_load((_ROOT / name).read_text())["run_monitoring"]
         assert monitoring["enabled"]
         assert MAX_RUNTIME_S + monitoring["poll_interval_seconds"] < INTERVAL.total_seconds()

@@ -130,7 +130,7 @@ def test_every_slot_since_the_first_cycle_without_a_finished_one_is_missed(clean
 
 def days_to_finish(lab: Lab, today: date) -> list[date]:
     with lab.store.read() as tx:
-        return summaries.days_to_finish(tx, today)
+        return summaries.days_to_finish(tx, today, lab.pool)
 
 
 def test_a_day_is_summed_again_until_it_is_final_however_long_ago_it_was(lab: Lab) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
 from threading import Thread
+from typing import Any
 
 import pytest
 
-from warmup_pipeline.store import migrate
-from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store import migrate, summaries
 from warmup_pipeline.store.engine import Store, Transaction
-from warmup_pipeline.warmup import lifecycle, summary
-from warmup_pipeline.warmup.chip_days import note_chip_days
-from warmup_pipeline.warmup.world import World
+from warmup_pipeline.warmup import summary
+from warmup_pipeline.warmup.checks.summary import summary_matches_log
 from warmup_pipeline_tests.support import Lab, chip_row, open_lab, rows_of
 
 POOLS = ("norte", "sul")
@@ -59,20 +58,36 @@ def test_two_pools_that_end_their_cycles_at_once_are_both_in_the_days_summary(
             failed.append(error)
 
     thread = Thread(target=second)
+    replace = summaries.replace_everything
 
-    def the_second_comes_in_between(tx: Transaction, world: World, cycle: Cycle) -> None:
-        """The first has replaced the day and not yet committed."""
-        note_chip_days(tx, world, cycle)
-        if cycle.pool == "norte":
+    def the_second_comes_in_between(tx: Transaction, day: date, row: Mapping[str, Any]) -> None:
+        """The first has replaced the row for everything and not yet committed."""
+        replace(tx, day, row)
+        if thread.ident is None:
             thread.start()
             wait_until_it_waits(lab.store)
 
-    monkeypatch.setattr("warmup_pipeline.warmup.summary.note_chip_days", the_second_comes_in_between)
+    monkeypatch.setattr(summaries, "replace_everything", the_second_comes_in_between)
     summary.summarise_cycle(lab.world, begun["norte"])
     thread.join()
     assert failed == []
-    for cycle in begun.values():
-        lifecycle.end_cycle(lab.world, cycle)
-    lab.move_to(lab.now + timedelta(minutes=5))
-    rows = rows_of(lab.store, "SELECT scope_id FROM daily_summary WHERE scope = 'pool' ORDER BY scope_id")
-    assert [row["scope_id"] for row in rows] == list(POOLS)
+    rows = rows_of(lab.store, "SELECT scope, scope_id, planned, cycles_run FROM daily_summary")
+    of_pools = {row["scope_id"]: row for row in rows if row["scope"] == "pool"}
+    (everything,) = [row for row in rows if row["scope"] == "all"]
+    assert set(of_pools) == set(POOLS)
+    assert {row["cycles_run"] for row in of_pools.values()} == {1}
+    assert everything["cycles_run"] == 2
+    assert everything["planned"] == sum(row["planned"] for row in of_pools.values()) > 0
+
+
+def test_a_cycle_writes_nothing_of_another_pools_summary(lab: Lab) -> None:
+    """With 500 pools it would be 500 times the work, and each would wait for all others."""
+    others = "SELECT * FROM daily_summary WHERE scope_id <> '*' ORDER BY scope, scope_id"
+    ids = {row["id"] for row in rows_of(lab.store, "SELECT id FROM chips WHERE pool = 'sul'")} | {"sul"}
+    before = [row for row in rows_of(lab.store, others) if row["scope_id"] in ids]
+    lab.move_to(lab.now + timedelta(minutes=20))
+    lab.pool = "norte"
+    lab.cycle()
+    assert [row for row in rows_of(lab.store, others) if row["scope_id"] in ids] == before
+    assert before
+    assert summary_matches_log(lab.world).passed, "each pool as of its own tick"

@@ -7,7 +7,8 @@ are left out: no forecast knows that.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections import defaultdict
+from datetime import date, timedelta
 from statistics import median
 from typing import Any, Final
 
@@ -27,16 +28,21 @@ def forecasts_were_close(world: World) -> Verdict:
     compared = 0
     with world.store.read() as tx:
         scene = load_scene(tx, world)
+        # A question for each local day, not for each pool: most have the same one.
+        days: dict[date, list[str]] = defaultdict(list)
         for pool in scene.pools:
-            today = local_day(scene.at[pool.name], world.policy.zone)
+            days[local_day(scene.at[pool.name], world.policy.zone)].append(pool.name)
+        made: dict[str, list[forecasts.Followed]] = defaultdict(list)
+        for today, names in days.items():
+            for found in forecasts.followed(tx, names, made_on=today - timedelta(days=1), known_on=today):
+                made[found.pool].append(found)
+        for pool in scene.pools:
             off = {
                 one.chip_id: days_off(
                     one.earliest_date,
                     one.entered_on if one.entered_on is not None else one.earliest_date_again,
                 )
-                for one in forecasts.followed(
-                    tx, pool.name, made_on=today - timedelta(days=1), known_on=today
-                )
+                for one in made[pool.name]
                 if one.limited_by != NOT_TAKING_PART
                 and (
                     one.entered_on is not None

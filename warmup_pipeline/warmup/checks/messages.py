@@ -46,7 +46,7 @@ def conversa_par_success_rate(world: World) -> Verdict:
         since = {name: at - timedelta(hours=24) for name, at in scene.at.items()}
         by_pool = audit.attempts_by_pool(tx, day=days, since=since)
         types = sorted(world.activities.openings)
-        due = sum(audit.openings_due(tx, name, days[name], at, types) for name, at in scene.at.items())
+        due = audit.openings_due(tx, days, scene.at, types)
     today, lately = audit.all_attempts(by_pool)
     found = conversa_par_success(today, lately, sends_due_today=due > 0)
     # The verdict is on all pools together; the pools that by themselves would not pass are named.

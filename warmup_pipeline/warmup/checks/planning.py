@@ -21,13 +21,13 @@ def pool_is_pairable(world: World) -> Verdict:
     """Judge whether chips take part and at least two of each pool could talk now (root cause 1)."""
     with world.store.read() as tx:
         scene = load_scene(tx, world, with_chips=True)
-        breakers = {name: chips.breakers(tx, name) for name in scene.at}
+        breakers = chips.breakers_of_every_pool(tx)
     pairable: dict[str, int] = {}
     taking_part: dict[str, int] = {}
     for chip in scene.participants:
         at = scene.at[chip.pool]
         taking_part[chip.pool] = taking_part.get(chip.pool, 0) + 1
-        breaker = breakers[chip.pool].get(chip.id)
+        breaker = breakers.get(chip.id)
         able = (
             is_connected(scene.standing(chip), at)
             and (breaker is None or breaker.state is not CircuitState.OPEN)

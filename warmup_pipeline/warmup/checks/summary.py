@@ -45,7 +45,13 @@ def summary_matches_log(world: World) -> Verdict:
                 continue
             everything = stored.get(("all", EVERYTHING))
             as_of = None if everything is None or everything["final"] else everything["as_of"]
-            fresh = {(r["scope"], r["scope_id"]): r for r in compute_day(tx, world, day, as_of=as_of)}
+            of_pool = {
+                name: None if row["final"] else row["as_of"]
+                for (scope, name), row in stored.items()
+                if scope == "pool"
+            }
+            again = compute_day(tx, world, day, as_of=as_of, of_pool=of_pool)
+            fresh = {(row["scope"], row["scope_id"]): row for row in again}
             compared += len(fresh.keys() - unjudged)
             wrong += [
                 f"{day} {scope} {scope_id[:8]}"
