@@ -162,6 +162,8 @@ class Lab:
             "phase_forecast": forecast.derive_phase_forecast(self.world, cycle),
             "daily_summary": summary.summarise_cycle(self.world, cycle),
         }
+        for report in reports.values():
+            report.raise_bugs()
         return reports
 
     def cycle(self) -> dict[str, StepReport]:

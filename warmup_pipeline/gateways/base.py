@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from warmup_pipeline.domain.failures import Evidence, classify
+from warmup_pipeline.domain.failures import Evidence
 from warmup_pipeline.domain.values import ConnectionState, FailureClass, MessageKind, MessageState, Provider
 
 
@@ -189,17 +189,19 @@ class GatewayError(Exception):
     The text holds no secret and no full phone number: the client redacts it.
 
     Attributes:
-        evidence: what was seen of the call.
-        failure: its class.
+        evidence: what was seen of the call; of its words the first, clean.
+        failure: its class, by all its words.
         attempts: how many HTTP requests were made: 1, 2 after the one retry, 0 where none was (a
             missing credential, or the step's end too near): see :attr:`attempted`.
         server: key of the server or account concerned, for stopping a gateway in a cycle.
     """
 
-    def __init__(self, message: str, *, evidence: Evidence, server: str, attempts: int = 1) -> None:
+    def __init__(
+        self, message: str, *, evidence: Evidence, failure: FailureClass, server: str, attempts: int = 1
+    ) -> None:
         super().__init__(message)
         self.evidence = evidence
-        self.failure: FailureClass = classify(evidence)
+        self.failure = failure
         self.attempts = attempts
         self.server = server
 

@@ -135,19 +135,22 @@ class HttpGateway:
             attempts: requests made.
             remedy: what a person should do, instead of the meaning of the failure's class.
         """
+        failure = classify(evidence)
+        # Judged by all its words; kept are the first of them, clean.
         words = self._clean(evidence.text)
         evidence = replace(evidence, text=words)
         server = self.server_of(channel)
         if evidence.bad_credentials and evidence.scope is Scope.INSTANCE:
             # Another chip's key may well be right: this is not the whole server's trouble.
             server = f"{server}#{channel.chip_id}"
-        failure = classify(evidence)
         status = f"HTTP {evidence.status}: " if evidence.status is not None else ""
         message = (
             f"{self.name} did not {asked} for chip {mask_phone(channel.phone)}: "
             f"{status}{words or 'no words'} [{failure}: {remedy or _MEANING[failure]}]"
         )
-        return GatewayError(self._redactor.text(message), evidence=evidence, server=server, attempts=attempts)
+        return GatewayError(
+            self._redactor.text(message), evidence=evidence, failure=failure, server=server, attempts=attempts
+        )
 
     def _silent(self, channel: Channel, asked: str, silence: Silence) -> GatewayError:
         return self._error(

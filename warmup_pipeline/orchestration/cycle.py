@@ -124,9 +124,20 @@ def _begin(context: dg.OpExecutionContext, world: World) -> Cycle:
 
 
 def run_step(
-    context: dg.OpExecutionContext, step: Step, *, begins: bool = False, table: str | None = None
+    context: dg.OpExecutionContext,
+    step: Step,
+    *,
+    begins: bool = False,
+    ends: bool = False,
+    table: str | None = None,
 ) -> None:
-    """Run one step of the cycle that this run belongs to, and attach its numbers to the op's output."""
+    """Run one step of the cycle that this run belongs to, and attach its numbers to the op's output.
+
+    Raises:
+        ExceptionGroup: in the step that ``ends`` the sends, what our own code raised in an earlier one, which
+            had gone on with everybody else.
+    """
+    bugs = context.resources.warmup.bugs
     mine: list[Cycle] = []
     with guarded(context.resources.warmup, context.log, mine) as world:
         begins = begins and not _has_cycle(context, world)
@@ -146,6 +157,9 @@ def run_step(
             if table is None
             else materialization_metadata(table, world, cycle, report)
         )
+        bugs += report.bugs
+        if ends and bugs:
+            raise ExceptionGroup("our own code failed for some chips; the others were dealt with", bugs)
 
 
 _AFTER: Final = {"start": dg.In(dg.Nothing)}
@@ -215,7 +229,7 @@ def validate_sends(context: dg.OpExecutionContext) -> None:
 )
 def send_messages(context: dg.OpExecutionContext) -> None:
     """Send what was approved."""
-    run_step(context, send_messages_step, table="messages")
+    run_step(context, send_messages_step, ends=True, table="messages")
 
 
 @dg.graph(

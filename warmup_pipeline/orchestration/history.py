@@ -7,10 +7,10 @@ tests hold them to what they promise. Do not add: results of asset checks (``lau
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
@@ -26,6 +26,8 @@ _WAITING: Final = [
 _SENSOR_DAEMON: Final = "SENSOR"
 _OVERLAP: Final = timedelta(minutes=10)
 """How far back failures are looked for again: a run's end is stored a moment after it ended."""
+_RECENT: Final = timedelta(hours=1)
+_ROOT_TAG: Final = "dagster/root_run_id"
 _AT_ONCE: Final = 200
 
 
@@ -47,7 +49,23 @@ def scheduler_state(instance: dg.DagsterInstance) -> SchedulerState:
         waiting=len(waiting),
         waiting_since=_utc(waiting[0].create_timestamp) if waiting else None,
         running=instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])),
+        failed=_failed_cycles(instance),
     )
+
+
+def _failed_cycles(instance: dg.DagsterInstance) -> frozenset[str]:
+    """Return the first runs of the cycles that failed within the hour and were not run again with success."""
+    since = datetime.now(UTC) - _RECENT
+
+    def roots(status: dg.DagsterRunStatus, tags: Mapping[str, Any] | None = None) -> set[str]:
+        filters = dg.RunsFilter(job_name=CYCLE_JOB, statuses=[status], updated_after=since, tags=tags)
+        runs = instance.get_runs(filters=filters, limit=_AT_ONCE)
+        return {run.root_run_id or run.run_id for run in runs}
+
+    failed = roots(dg.DagsterRunStatus.FAILURE)
+    if failed:
+        failed -= roots(dg.DagsterRunStatus.SUCCESS, {_ROOT_TAG: sorted(failed)})
+    return frozenset(failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The partitions: local days.
 
-Holds: :data:`LOCAL_DAYS`. Today's key is there while the day runs.
+Holds: :data:`LOCAL_DAYS`. Today's key is there while the day runs, and tomorrow's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,6 @@ from typing import Final
 import dagster as dg
 
 LOCAL_DAYS: Final = dg.DailyPartitionsDefinition(
-    start_date="2026-01-01", timezone="America/Sao_Paulo", end_offset=1
+    start_date="2026-01-01", timezone="America/Sao_Paulo", end_offset=2
 )
-"""Local calendar days of the default policy's zone; the last one is the day that is running."""
+"""Local calendar days of the default policy's zone. The last is tomorrow: a policy's zone may be ahead of it."""

@@ -45,6 +45,8 @@ class WarmupAccess:
         self._stack = ExitStack()
         self._world: World | None = None
         self.now = now
+        self.bugs: list[Exception] = []
+        """What our own code raised in a step of this run that went on with everybody else."""
         self.taken_up = False
         """A step of this run has asked for its cycle: see ``cycle.own_cycle``."""
 

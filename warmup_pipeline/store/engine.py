@@ -69,7 +69,8 @@ class Transaction:
     def lock_pool(self, pool: str) -> None:
         """Hold the pool for the length of this transaction: no other step decides about it meanwhile.
 
-        On PostgreSQL a row lock; on SQLite a writing transaction already excludes every other.
+        On PostgreSQL a row lock that lets other tables go on naming the pool; on SQLite a writing
+        transaction already excludes every other.
 
         Raises:
             PoolNotFound: there is no such pool.
@@ -89,7 +90,9 @@ class Transaction:
 
 @cache
 def _lock() -> sa.Select[Any]:
-    return sa.select(pools.c.name).where(pools.c.name == sa.bindparam("locked")).with_for_update()
+    return (
+        sa.select(pools.c.name).where(pools.c.name == sa.bindparam("locked")).with_for_update(key_share=True)
+    )
 
 
 def parse_url(url: str) -> URL:
@@ -232,8 +235,12 @@ class Store:
 
     @contextmanager
     def _read(self) -> Iterator[Transaction]:
-        with self.troubles(), self.engine.connect() as connection, connection.begin():
-            yield Transaction(connection, self.memory)
+        with self.troubles(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                # SQLite's readers have one view by nature; here each statement would see what came in between.
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield Transaction(connection, self.memory)
 
     @contextmanager
     def troubles(self) -> Iterator[None]:

@@ -23,6 +23,9 @@ _BROKEN_OFF: Final = "the server closed the connection: see that it runs; what w
 _NOT_YET: Final = "the server is starting or shutting down: wait for it"
 _DAMAGED: Final = "the file is damaged: stop everything, keep a copy of it, and restore a backup"
 
+_COLLIDED: Final = (
+    "two transactions got into each other's way: nothing of this one was kept; what asked is tried again"
+)
 _LOST: Final = (
     "a table is missing, so the database was damaged or changed by another program: stop everything and restore "
     "a backup"
@@ -46,6 +49,8 @@ _POSTGRESQL: Final[Mapping[str, str]] = {
     "28": _LOGIN,
     "3D000": "the server has no such database: create it, or correct {variable}",
     "25006": "the server is read-only (a standby?): point {variable} at the primary",
+    "40001": _COLLIDED,
+    "40P01": _COLLIDED,
     "42P01": _LOST,
     "42501": "its user may not do this: make the user the owner of the database",
     "53100": _FULL,

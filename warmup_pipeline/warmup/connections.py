@@ -88,8 +88,8 @@ def refresh_connections(world: World, cycle: Cycle, *, acts: bool = True) -> Ste
         cycle: the cycle.
         acts: recover sessions and clear queues; ``False`` asks only, and changes nothing at a gateway.
 
-    Raises:
-        ExceptionGroup: our own code raised for some chips; the others were dealt with.
+    Returns:
+        The step's numbers; with ``bugs`` where our own code raised for some chips, which stay unobserved.
     """
     with world.store.read() as tx:
         everyone = {chip.id: chip for chip in chips.of_pool(tx, cycle.pool)}
@@ -117,8 +117,7 @@ def refresh_connections(world: World, cycle: Cycle, *, acts: bool = True) -> Ste
             world.log.failure(
                 "Looking at a chip's connection failed in our own code", world.redactor.traceback(bug)
             )
-        raise ExceptionGroup("looking at connections failed in our own code", watched.bugs)
-    return report
+    return replace(report, bugs=tuple(watched.bugs))
 
 
 def _write(
@@ -132,7 +131,10 @@ def _write(
         suspects = [row.chip_id for row in known.values() if row.last_recovery_action == ZOMBIE_RESTART]
         alive = deliveries.confirmed_since_recovery(tx, suspects)
         rows = [
-            _connection_after(world, cycle, one, known.get(one.chip.id), alive, said.get(one.chip.id))
+            _shown(
+                world,
+                _connection_after(world, cycle, one, known.get(one.chip.id), alive, said.get(one.chip.id)),
+            )
             for one in seen
         ]
         connections.store(tx, rows)
@@ -152,6 +154,13 @@ def _write(
         never = [Finding(i, None, _DEQUEUED) for i in gone if i not in settled]
         resolved = apply(tx, world, cycle, [*findings, *never])
     return _Done(rows, returned, confirmed, resolved, len(told))
+
+
+def _shown(world: World, row: Connection) -> Connection:
+    """Return a row whose words may be shown: an instance may be named by its chip's number."""
+    if row.needs_person is None:
+        return row
+    return replace(row, needs_person=world.redactor.text(row.needs_person))
 
 
 def _closed_by_a_send(row: Connection) -> bool:

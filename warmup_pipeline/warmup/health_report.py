@@ -88,7 +88,7 @@ def health_report(
         now=now,
         verdicts={check["check"]: _evaluated(by_check, check) for check in shown},
         last_cycles=[
-            LastCycle(cycle.pool, cycle.state, cycle.began_at, cycle.root_run_id)
+            LastCycle(cycle.pool, _ended_as(cycle, scheduler), cycle.began_at, cycle.root_run_id)
             for _, cycle in sorted(latest.items())
         ],
         scheduler=scheduler,
@@ -107,6 +107,12 @@ def health_report(
         "activities_today": today,
         "last_cycle": _last_cycle(latest.values(), now),
     }
+
+
+def _ended_as(cycle: Cycle, scheduler: SchedulerState | None) -> str:
+    """Return a cycle's state; failed, too, where its run failed after it had ended."""
+    run_failed = scheduler is not None and cycle.root_run_id in scheduler.failed
+    return "failed" if run_failed else cycle.state
 
 
 def health_without_database(

@@ -77,6 +77,11 @@ class Library:
         # Ranked by hash, so that adding a file does not change what every other seed draws.
         return self.media[max(names, key=lambda name: hashlib.sha256(f"{seed}|{name}".encode()).digest())]
 
+    def has_turn(self, dialogue_id: str, turn: int) -> bool:
+        """Whether a dialogue is (still) there and has this turn, from 1."""
+        dialogue = self.by_id.get(dialogue_id)
+        return dialogue is not None and 1 <= turn <= len(dialogue.turns)
+
     def content(self, dialogue_id: str, turn: int, *, seed: str) -> tuple[Content, MessageKind, str | None]:
         """Return what a turn (from 1) sends: its content, kind, and media file name.
 

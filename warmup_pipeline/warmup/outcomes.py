@@ -114,6 +114,7 @@ def record_outcomes(
         return
     try:
         with world.store.write() as tx:
+            tx.lock_pool(cycle.pool)
             _write(tx, cycle, _changes(world, cycle, outcomes, standing))
     except _NotOursAnyMore:
         _record_late(world, cycle, outcomes, standing)

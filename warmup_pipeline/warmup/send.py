@@ -4,6 +4,7 @@ Holds: :func:`send_messages`. Protocol (docs/send-protocol.md has the whole of i
 
 1. Approvals are spent and messages written down as ``sending`` in one transaction, a batch at a
    time, before any HTTP call of the batch begins. A message without an approval cannot be written.
+   Whether sending is switched off is asked before each batch and every second.
 2. Calls go out concurrently; a batch begins before the last of the one before have come back, so that a
    slow instance delays nobody else. An outcome is recorded at least every second or 500 outcomes.
 3. What could not be begun (the gateway went down, the cycle is near its end, sending was switched
@@ -16,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -156,6 +158,11 @@ def _load(world: World, cycle: Cycle) -> _Plan:
         )
 
 
+def _why_not_begun(error: GatewayError) -> str:
+    """Return why nothing was asked of the gateway: our own settings lack its key, or no time was left."""
+    return GATEWAY_DOWN if error.failure is FailureClass.GATEWAY else OUT_OF_TIME
+
+
 class _UnderWay:
     """The calls that are out."""
 
@@ -202,10 +209,13 @@ class _Sender:
         self._down: dict[str, str] = {}
         self._phones = {chip.id: chip.phone for chip in plan.standing.chips.values()}
         self._outcomes: list[Outcome] = []
+        self._killed = operators.KillSwitches(everything=False, pools=frozenset(), chips=frozenset())
+        self._hub: GatewayHub | None = None
 
     async def run(self) -> None:
         """Send everything, then perform the actions."""
         async with open_hub(self._world, self._cycle) as hub:
+            self._hub = hub
             await self._send_all(hub)
             await self._perform(hub)
 
@@ -218,44 +228,73 @@ class _Sender:
         """
         sends = self._plan.sends
         calls = _UnderWay()
+        problems: list[BaseException] = []
         flusher = asyncio.create_task(self._flush_now_and_then())
         try:
             for start in range(0, len(sends), ROWS_PER_STATEMENT):
                 await calls.until_few()
                 self._begin_batch(hub, sends[start : start + ROWS_PER_STATEMENT], calls)
+        except Exception as error:  # noqa: BLE001 (raised below, with whatever else went wrong)
+            problems.append(error)
         finally:
             # Whatever happened: none is cut off in the middle of its call, and what came of each is noted.
-            problems = await calls.ended()
+            problems += await calls.ended()
             flusher.cancel()
             await asyncio.gather(flusher, return_exceptions=True)
-            await self._flush_for_good()
-        for problem in problems:
-            raise problem
+            try:
+                await self._flush_for_good()
+            except Exception as error:  # noqa: BLE001 (as above)
+                problems.append(error)
+        if len({type(problem) for problem in problems}) == 1:
+            # One trouble, however often it was met, is told as the one it is.
+            raise problems[0]
+        if problems:
+            raise BaseExceptionGroup("sending failed", problems)
 
     def _begin_batch(self, hub: GatewayHub, batch: Sequence[Approval], calls: _UnderWay) -> None:
-        batch = self._still_wanted(hub, batch)
-        if not batch:
-            return
-        ready, broken = self._compose(batch)
-        self._write_down(hub, ready)
+        with self._standing_still():
+            batch = self._still_wanted(hub, batch)
+            if not batch:
+                return
+            ready, broken = self._compose(batch)
+            self._write_down(hub, ready)
         for approval, content, *_ in ready:
             calls.begin(self._send_one(hub, approval, content))
         for approval, error in broken:
             self._bug_before_sending(approval, error)
+
+    @contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        """Do what nobody can listen to the gateways during, and give the calls that are out the time back."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            yield
+        finally:
+            if self._hub is not None:
+                self._hub.lose_time(clock() - began)
 
     def _still_wanted(self, hub: GatewayHub, batch: Sequence[Approval]) -> list[Approval]:
         """Return what may still go; withdraw the rest. Asked before every batch."""
         if seconds_left(self._world, self._cycle) <= 0:
             self._withdraw(batch, OUT_OF_TIME)
             return []
-        with self._world.store.read() as tx:
-            killed = operators.kill_switches_at(tx, self._cycle.tick)
-        off = [a for a in batch if killed.covers(self._cycle.pool, a.sender_chip_id)]
-        down = [a for a in batch if a not in off and self._server_of(hub, a) in self._down]
+        self._ask_switches()
+        off, down, wanted = [], [], []
+        for approval in batch:
+            if self._killed.covers(self._cycle.pool, approval.sender_chip_id):
+                off.append(approval)
+            elif self._server_of(hub, approval) in self._down:
+                down.append(approval)
+            else:
+                wanted.append(approval)
         self._withdraw(off, SWITCHED_OFF)
         self._withdraw(down, GATEWAY_DOWN)
-        refused = {a.id for a in (*off, *down)}
-        return [a for a in batch if a.id not in refused]
+        return wanted
+
+    def _ask_switches(self) -> None:
+        with self._world.store.read() as tx:
+            self._killed = operators.kill_switches_at(tx, self._cycle.tick)
 
     def _server_of(self, hub: GatewayHub, approval: Approval) -> str:
         chip = self._plan.standing.chips[approval.sender_chip_id]
@@ -329,6 +368,9 @@ class _Sender:
         if server in self._down:
             self._outcomes.append(Outcome(approval, withdrawn=GATEWAY_DOWN))
             return
+        if self._killed.covers(self._cycle.pool, chip.id):
+            self._outcomes.append(Outcome(approval, withdrawn=SWITCHED_OFF))
+            return
         trace = Trace(
             message_id(approval), approval.conversation_id or "", approval.turn or 1, self._cycle.tick
         )
@@ -338,9 +380,7 @@ class _Sender:
             )
         except GatewayError as error:
             if error.attempts == 0:
-                # Nothing was asked of the gateway: no time was left, or our own settings lack its key.
-                reason = GATEWAY_DOWN if error.failure is FailureClass.GATEWAY else OUT_OF_TIME
-                self._outcomes.append(Outcome(approval, withdrawn=reason))
+                self._outcomes.append(Outcome(approval, withdrawn=_why_not_begun(error)))
                 return
             if error.failure is FailureClass.GATEWAY:
                 self._down.setdefault(error.server, str(error))
@@ -360,15 +400,20 @@ class _Sender:
     async def _flush_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
-            self._flush_if_possible()
+            self._flush_if_possible(look=True)
 
-    def _flush_if_possible(self) -> None:
+    def _flush_if_possible(self, *, look: bool = False) -> None:
         try:
-            self._flush()
+            with self._standing_still():
+                if look:
+                    self._ask_switches()
+                self._flush()
         except StoreError as error:
             # The outcomes are kept and noted by the next flush; the last one is not content with less.
             said = "Outcomes could not be noted yet: " + self._world.redactor.text(str(error))
             self._world.log.warning(said)
+        except Exception as error:  # noqa: BLE001 (kept as well; the last flush raises what is still wrong)
+            self._world.log.failure("Outcomes could not be noted yet", self._world.redactor.traceback(error))
 
     async def _flush_for_good(self) -> None:
         """Note every outcome; a database that is away for a moment is waited for.
@@ -513,7 +558,11 @@ class _Sender:
             for a in nothing
         ]
         done: dict[str, dict[str, Sequence[Any]]] = {}
+        not_begun: dict[str, list[Approval]] = {}
         for approval, result in zip(something, results, strict=True):
+            if isinstance(result, GatewayError) and result.attempts == 0:
+                not_begun.setdefault(_why_not_begun(result), []).append(approval)
+                continue
             name = self._plan.held[approval.activity_id or ""].type
             if result is None:
                 done.setdefault(name, {})[approval.sender_chip_id] = self._plan.work[approval.sender_chip_id]
@@ -523,10 +572,13 @@ class _Sender:
             else:
                 finished.append(self._action_failed(approval, result))
         with self._world.store.write() as tx:
+            tx.lock_pool(self._cycle.pool)
             for name, items in done.items():
                 self._world.activities.actions[name].record(tx, items, at=self._cycle.tick)
             activity_store.finish(tx, finished)
         self._tally.actions.update(row["state"].value for row in finished)
+        for reason, some in sorted(not_begun.items()):
+            self._withdraw(some, reason)
 
     def _action_of(self, approval: Approval) -> Any:
         return self._world.activities.actions[self._plan.held[approval.activity_id or ""].type]

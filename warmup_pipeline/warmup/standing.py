@@ -47,6 +47,7 @@ _MEANINGS: Final = {
     "hour_limit": "it has used what it may send in an hour",
     "day_limit": "it has used what it may send today",
     "min_gap": "its last send was a moment ago",
+    "sends_already": "it sends something else in this cycle",
 }
 """What reason codes mean, in words. A code without words stands for itself."""
 

@@ -29,6 +29,12 @@ from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.pair import TRY_AGAIN_AFTER
 from warmup_pipeline.warmup.world import StepReport, World
 
+DIALOGUE_GONE = "dialogue_gone"
+"""A conversation whose dialogue the operator's file no longer has ends."""
+
+SENDS_ALREADY = "sends_already"
+"""A chip that holds two sends in one cycle makes one of them."""
+
 REPLY = "REPLY"
 """How a reply turn stands in ``deferrals.type``: it is no activity."""
 
@@ -80,10 +86,15 @@ class _Judge:
         self._world = world
         self._cycle = cycle
         self._facts = facts
+        self._sends: set[str] = set()
         self.outcome = _Outcome()
 
     def reply(self, conversation: Conversation) -> None:
         """Judge the due turn of a conversation."""
+        if not self._world.library.has_turn(conversation.dialogue_id, conversation.next_turn):
+            # The operator's file was changed meanwhile: nothing is left to be said.
+            self.outcome.closed[conversation.id] = DIALOGUE_GONE
+            return
         sender, recipient = conversation.next_sender, conversation.next_recipient
         judgement = self._judge("reply", sender, recipient, conversation=conversation)
         if judgement.decision is Decision.DEFER:
@@ -156,6 +167,11 @@ class _Judge:
         if judgement.decision is Decision.APPROVE and subject == "opening" and recipient is None:
             # It could send, but pairing found nobody in the moment before: tried again later.
             judgement = Judgement(Decision.DEFER, "no_partner")
+        if is_send and judgement.decision is Decision.APPROVE:
+            if sender in self._sends:
+                # It holds a reply and an opening, as only a cycle executed again can find: one send a cycle.
+                judgement = Judgement(Decision.DEFER, SENDS_ALREADY)
+            self._sends.add(sender)
         if judgement.is_probe:
             self.outcome.probes[sender] = begin_probe(send.facts.circuit)
         turn = conversation.next_turn if conversation else None

@@ -99,7 +99,19 @@ class StepReport:
     Attributes:
         numbers: counts by name.
         notes: the first reasons and exceptions, one line each, already redacted.
+        bugs: what our own code raised for some chips while the step dealt with the others; whoever runs the
+            steps goes on and raises them once the cycle's sends are done.
     """
 
     numbers: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    bugs: tuple[Exception, ...] = ()
+
+    def raise_bugs(self) -> None:
+        """Raise what our own code raised for some chips, where nobody does so later.
+
+        Raises:
+            ExceptionGroup: there was something.
+        """
+        if self.bugs:
+            raise ExceptionGroup("our own code failed for some chips; the others were dealt with", self.bugs)

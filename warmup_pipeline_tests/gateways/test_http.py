@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -536,3 +537,34 @@ def test_a_silence_keeps_the_exception_it_came_from() -> None:
     assert isinstance(reply, Silence)
     assert isinstance(reply.cause, (httpx.ReadError, httpx.RemoteProtocolError))
     assert Evidence(reply.stage).stage is Stage.AFTER_WRITE
+
+
+def test_an_answer_that_came_while_nobody_listened_is_read_and_not_taken_for_none() -> None:
+    async def scenario() -> Accepted:
+        given = asyncio.Event()
+
+        async def answers_when_told(
+            seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            given.set()
+            await TAKEN(seen, reader, writer)
+
+        async with wired(answers_when_told, deadline=0.5) as (_, hub):
+            call = asyncio.create_task(send(hub))
+            await given.wait()
+            began = time.monotonic()
+            while time.monotonic() < began + 0.7:
+                pass  # a write that waits for the database: this loop stands still beyond the deadline
+            hub.lose_time(time.monotonic() - began)
+            return await call
+
+    assert asyncio.run(scenario()).message_id == EVOLUTION_ACCEPTED["key"]["id"]  # type: ignore[index] # a dict of mixed values
+
+
+def test_a_restriction_is_one_however_late_in_the_words_it_is_named() -> None:
+    words = (
+        "The server says at length why it did not take it. " * 12 + "Your account is restricted right now."
+    )
+    _, error = run_failing(answer(400, {"response": {"message": [f"Error: {words}"]}}))
+    assert error.failure is FailureClass.RESTRICTION
+    assert len(error.evidence.text) <= 300

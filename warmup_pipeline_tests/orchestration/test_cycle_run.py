@@ -11,14 +11,16 @@ import pytest
 
 from warmup_pipeline.assembly import open_world
 from warmup_pipeline.domain.values import CONVERSA_PAR, MessageKind
-from warmup_pipeline.gateways.base import Content
-from warmup_pipeline.orchestration import launching
+from warmup_pipeline.gateways.base import Channel, Content, Observation
+from warmup_pipeline.gateways.evolution import Evolution
+from warmup_pipeline.orchestration import history, launching
 from warmup_pipeline.orchestration.names import CYCLE_JOB, PARTITION_TAG, POOL_TAG
 from warmup_pipeline.store import audit
 from warmup_pipeline.warmup.activities.enviar_midia import EnviarMidia
 from warmup_pipeline.warmup.activities.marcar_lido import MarcarLido
 from warmup_pipeline.warmup.activities.registry import registry_of
 from warmup_pipeline.warmup.checks import CHECKS
+from warmup_pipeline.warmup.health_report import health_report
 from warmup_pipeline.warmup.library import Library
 from warmup_pipeline.warmup.world import StandardLog, World
 from warmup_pipeline_tests.orchestration.conftest import Project
@@ -161,10 +163,42 @@ def test_checks_that_cannot_judge_fail_the_run_with_each_traceback_and_the_other
         assert f"the check {name} cannot judge" in told
     assert "the check's own bug" in told
     assert "5511900000121" not in told
-    judged = {result.check for result in launching.latest_results(project.instance)}
-    assert judged == {spec.name for spec in CHECKS} - {"no_duplicate_sends", "recipients_in_pool"}
-    (cycle,) = project.rows("SELECT health FROM cycles")
-    assert cycle == {"health": "critical"}
+    results = launching.latest_results(project.instance)
+    assert {one.check for one in results} == {spec.name for spec in CHECKS} - {
+        "no_duplicate_sends",
+        "recipients_in_pool",
+    }
+    (cycle,) = project.rows("SELECT health, state FROM cycles")
+    assert cycle == {"health": "critical", "state": "finished"}
+    monkeypatch.undo()
+    monkeypatch.chdir(project.root)
+    with open_world(project.settings, log=StandardLog()) as world:
+        document = health_report(world, results, history.scheduler_state(project.instance))
+    assert "the last cycle of pool 'default' failed" in document["reasons"], "its row says finished"
+    assert project.cycle().succeeded
+    assert history.scheduler_state(project.instance).failed == {ran.run_id}
+
+
+def test_a_bug_in_looking_at_one_chip_stops_nobody_else_and_fails_the_run_with_its_traceback(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Evolution.connection_state
+    (broken,) = project.rows("SELECT instance FROM chips WHERE label = 'julia-01' OR instance = 'julia-01'")
+
+    async def breaking(self: Evolution, channel: Channel) -> Observation:
+        if channel.instance == broken["instance"]:
+            raise LookupError("our own bug at 5511900000121")
+        return await real(self, channel)
+
+    monkeypatch.setattr(Evolution, "connection_state", breaking)
+    make_everything_due(project)
+    ran = project.cycle()
+    assert not ran.succeeded
+    assert project.rows("SELECT id FROM messages"), "the others talk"
+    told = "\n".join(project.log(ran.run_id))
+    assert "our own bug" in told
+    assert "in breaking" in told
+    assert "5511900000121" not in told
 
 
 def test_a_gateways_refusal_is_data_with_its_traceback_in_the_log_and_in_the_row(project: Project) -> None:

@@ -354,3 +354,104 @@ def test_the_next_batch_begins_while_a_slow_call_is_out_and_none_is_left_behind_
     assert said.count("first batch") == send.NEXT_BATCH_AT + 20
     assert {"slow", "second batch"} <= set(said)
     assert [type(problem) for problem in problems] == [KeyError]
+
+
+def test_a_marking_that_was_never_begun_is_due_again_and_no_failure(lab: Lab) -> None:
+    one_opening(lab)
+    lab.cycle()
+    due_openings(lab, [chip_row(2)["id"]], kind=MARCAR_LIDO)
+    cycle = lab.begin()
+    for step in (
+        connections.refresh_connections,
+        plan.plan_day,
+        claim.claim_due,
+        pair.pair_chips,
+        validate.validate_sends,
+    ):
+        step(lab.world, cycle)
+    keyless = replace(lab.world, gateways=replace(lab.world.gateways, evolution_key=None))
+    report = send.send_messages(keyless, cycle)
+    assert report.numbers["withdrawn_by_reason"] == {"gateway_down": 1}
+    (marking,) = rows_of(
+        lab.store,
+        f"SELECT state, last_deferral FROM activities WHERE type = '{MARCAR_LIDO}' AND last_deferral IS NOT NULL",
+    )
+    assert marking == {"state": "planned", "last_deferral": "gateway_down"}
+
+
+def test_a_conversation_whose_dialogue_the_operator_has_removed_ends_and_fails_nothing(lab: Lab) -> None:
+    message = one_opening(lab)
+    library = lab.world.library
+    gone = rows_of(lab.store, "SELECT dialogue_id FROM conversations")[0]["dialogue_id"]
+    left = tuple(one for one in library.dialogues if one.id != gone)
+    lab.with_library(replace(library, dialogues=left))
+    lab.cycles(6)
+    (conversation,) = rows_of(
+        lab.store, f"SELECT state, reason FROM conversations WHERE id = '{message['conversation_id']}'"
+    )
+    assert conversation == {"state": "closed", "reason": "dialogue_gone"}
+
+
+def test_a_chip_that_holds_a_reply_and_an_opening_sends_one_of_them(lab: Lab) -> None:
+    message = one_opening(lab)
+    conversation = message["conversation_id"]
+    run_sql(lab.store, f"UPDATE conversations SET next_due_at = NULL WHERE id = '{conversation}'")
+    lab.add([chip_row(3, ddd=11)])
+    lab.cycle()
+    due_openings(lab, [chip_row(2)["id"]])
+    cycle = lab.begin()
+    for step in (connections.refresh_connections, plan.plan_day, claim.claim_due, pair.pair_chips):
+        step(lab.world, cycle)
+    # As a cycle executed again finds it: the answer of chip 2 has become due while it holds an opening.
+    run_sql(
+        lab.store,
+        f"UPDATE conversations SET claimed_cycle_id = '{cycle.id}', next_due_at = '2026-03-02 13:00:00.000000' "
+        f"WHERE id = '{conversation}'",
+    )
+    validate.validate_sends(lab.world, cycle)
+    send.send_messages(lab.world, cycle)
+    sent = rows_of(
+        lab.store,
+        "SELECT id FROM messages WHERE cycle_id = :cycle AND sender_chip_id = :chip",
+        cycle=cycle.id,
+        chip=chip_row(2)["id"],
+    )
+    assert len(sent) == 1
+    reasons = rows_of(
+        lab.store, "SELECT reason FROM presend_validations WHERE cycle_id = :cycle", cycle=cycle.id
+    )
+    assert {"reason": "sends_already"} in reasons
+
+
+def test_the_kill_switch_is_asked_every_second_and_stops_what_has_not_begun(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send, "FLUSH_EVERY_S", 0.01)
+    lab.add([chip_row(n, ddd=11) for n in range(3, 31)])
+    lab.cycle()
+    due_openings(lab, [chip_row(n)["id"] for n in range(1, 31)])
+    cycle = lab.begin()
+    for step in (
+        connections.refresh_connections,
+        plan.plan_day,
+        claim.claim_due,
+        pair.pair_chips,
+        validate.validate_sends,
+    ):
+        step(lab.world, cycle)
+    begun = []
+    real = send._Sender._send_one
+
+    async def switching_off(self: Any, *arguments: Any) -> None:
+        begun.append(1)
+        if len(begun) == 1:
+            operating.set_kill_switch(lab.world, scope="all", author="test", reason="stop")
+        # Every other call is about to begin when the switch is looked at again.
+        await asyncio.sleep(0.05)
+        await real(self, *arguments)
+
+    monkeypatch.setattr(send._Sender, "_send_one", switching_off)
+    report = send.send_messages(lab.world, cycle)
+    assert len(begun) == 15
+    assert report.numbers["sent"] == 0
+    assert report.numbers["withdrawn_by_reason"] == {"kill_switch": 15}

@@ -202,7 +202,9 @@ class Timelapse:
         counts = {}
         try:
             for step in steps:
-                counts[step.__name__] = dict(step(world, cycle).numbers)
+                report = step(world, cycle)
+                report.raise_bugs()
+                counts[step.__name__] = dict(report.numbers)
         except BaseException:
             lifecycle.fail_cycle(world, cycle)
             raise
