@@ -28,6 +28,7 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
 _RUNS_KEPT: Final = 8
 """Runs whose event database stays open: those that are running, and those being looked at."""
@@ -104,6 +105,13 @@ class _EventLog(SqliteEventLogStorage):
             return
         # A new run's file. Dagster's way reads its whole chain of migrations to learn the newest one's name;
         # the index has it.
+        try:
+            self._create(engine)
+        except OperationalError:
+            # Somebody looks at the run at this very moment and makes the same tables: Dagster's way waits for that.
+            self._initdb(engine)
+
+    def _create(self, engine: Engine) -> None:
         with engine.begin() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             SqlEventLogStorageMetadata.create_all(connection)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from warmup_pipeline.domain.privacy import Redactor
 from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.metadata import definition_metadata
 from warmup_pipeline.orchestration.names import CYCLE_GROUP, EXPORT_ASSET, EXPORT_JOB, OWNERS, RESOURCE
@@ -91,7 +92,7 @@ def export_daily_summary_schedule(
         with access.store() as (store, _), store.read() as tx:
             known = bool(summaries.of_day(tx, yesterday))
     except (StoreError, ValueError) as error:
-        return dg.SkipReason(str(error))
+        return dg.SkipReason(Redactor().text(str(error)))
     if not known:
         return dg.SkipReason(f"{yesterday} has no summary: no pool ran on that day")
     return dg.RunRequest(run_key=yesterday.isoformat(), partition_key=yesterday.isoformat())

@@ -12,6 +12,7 @@ from typing import Any, Final
 import dagster as dg
 
 from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.privacy import Redactor
 from warmup_pipeline.domain.values import ClockKind
 from warmup_pipeline.orchestration.jobs import CYCLE_JOB_DEFINITION
 from warmup_pipeline.orchestration.names import (
@@ -77,7 +78,7 @@ def warmup_cycle_sensor(context: dg.SensorEvaluationContext, warmup: dg.Resource
                 held = pools.with_chips(tx)
     except (StoreError, ValueError) as error:
         # One line that says what to do; the cursor stays, so that the slot is asked for once it is mended.
-        return dg.SkipReason(str(error))
+        return dg.SkipReason(Redactor().text(str(error)))
     due = [pool.name for pool in held if asked.get(pool.name, "") < slot.isoformat()]
     busy = _busy(context.instance, due)
     for pool in held:

@@ -80,16 +80,32 @@ class _Done:
     told: int
 
 
-def refresh_connections(world: World, cycle: Cycle, *, acts: bool = True) -> StepReport:
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What looking at the gateways showed, and what was waiting for it."""
+
+    watched: Watched
+    unknown: Sequence[Question]
+    ours: set[str]
+    heard: Waiting
+
+
+def refresh_connections(world: World, cycle: Cycle) -> StepReport:
     """Observe every participating or degraded chip, recover what is down, confirm and resolve messages.
+
+    Returns:
+        The step's numbers; with ``bugs`` where our own code raised for some chips, which stay unobserved.
+    """
+    return take_up(world, cycle, look(world, cycle))
+
+
+def look(world: World, cycle: Cycle, *, acts: bool = True) -> Looked:
+    """Ask the gateways; nothing is written.
 
     Args:
         world: what the step works with.
         cycle: the cycle.
         acts: recover sessions and clear queues; ``False`` asks only, and changes nothing at a gateway.
-
-    Returns:
-        The step's numbers; with ``bugs`` where our own code raised for some chips, which stay unobserved.
     """
     with world.store.read() as tx:
         everyone = {chip.id: chip for chip in chips.of_pool(tx, cycle.pool)}
@@ -107,7 +123,12 @@ def refresh_connections(world: World, cycle: Cycle, *, acts: bool = True) -> Ste
     observed = [c for c in everyone.values() if c.status in OBSERVED_STATUSES and c.role != LISTENER_ROLE]
     refused = [i for i, row in known.items() if _was_refused(row, breakers.get(i, CLOSED))]
     watch = Watch(world, cycle, everyone, known, questions, ours, silent, heard, refused, acts=acts)
-    watched = run_in_loop(world, watch.look(observed))
+    return Looked(run_in_loop(world, watch.look(observed)), unknown, ours, heard)
+
+
+def take_up(world: World, cycle: Cycle, looked: Looked) -> StepReport:
+    """Write down what looking showed; see :func:`refresh_connections`."""
+    watched, unknown, ours, heard = looked.watched, looked.unknown, looked.ours, looked.heard
     findings = judge(unknown, watched.asked.answers, ours) if unknown else []
     done = _write(world, cycle, watched, findings, heard)
     report = _report(world, watched, done, unknown)

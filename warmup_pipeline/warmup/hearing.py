@@ -108,7 +108,8 @@ def _key(chip: Chip, *said: str | None) -> str:
 
 
 def _words(redactor: Redactor, words: str) -> str:
-    return redactor.text(" ".join(words.split())[:_LONGEST_WORDS])
+    # Cleaned before it is cut to what is kept: half a number would not be known for one.
+    return redactor.text(" ".join(words.split())[: 4 * _LONGEST_WORDS])[:_LONGEST_WORDS]
 
 
 def _receipt(one: HeardReceipt, chip: Chip, redactor: Redactor, at: datetime) -> InboxRow:

@@ -18,9 +18,10 @@ from datetime import datetime
 from warmup_pipeline.domain.values import ClockKind
 from warmup_pipeline.store import pools
 from warmup_pipeline.store.cycle_report import CycleFacts, facts_of_cycle
+from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import PoolNotFound, Store, Transaction
 from warmup_pipeline.warmup.claim import claim_due
-from warmup_pipeline.warmup.connections import refresh_connections
+from warmup_pipeline.warmup.connections import look, take_up
 from warmup_pipeline.warmup.lifecycle import CycleRefused, begin_cycle
 from warmup_pipeline.warmup.pair import pair_chips
 from warmup_pipeline.warmup.plan import plan_day
@@ -71,7 +72,7 @@ class _Undo(Exception):
 def rehearse_cycle(world: World, pool: str, *, at: datetime | None = None) -> Rehearsal:
     """Decide what a cycle would do, and keep nothing of it.
 
-    The pool is locked meanwhile, so a real cycle waits for the rehearsal to end.
+    The gateways are asked while nothing is held. What follows is decided in one transaction, which is undone.
 
     Args:
         world: what to work with.
@@ -81,29 +82,31 @@ def rehearse_cycle(world: World, pool: str, *, at: datetime | None = None) -> Re
     Raises:
         CycleRefused: there is no such pool, or its time does not allow a cycle then.
     """
-    found: Rehearsal | None = None
+    if at is not None:
+        moment = at
+        world = replace(world, now=lambda: moment)
+    with _undone(world, pool, at) as (_, _, cycle):
+        pass
+    looked = look(world, cycle, acts=False)
+    with _undone(world, pool, at) as (inner, tx, cycle):
+        take_up(inner, cycle, looked).raise_bugs()
+        for step in (plan_day, claim_due, pair_chips, validate_sends):
+            step(inner, cycle)
+        return Rehearsal(pool, cycle.tick, facts_of_cycle(tx, cycle.id))
+
+
+@contextmanager
+def _undone(world: World, pool: str, at: datetime | None) -> Iterator[tuple[World, Transaction, Cycle]]:
+    """Begin a cycle in a transaction of which nothing is kept."""
     try:
         with world.store.write() as tx:
             inner = replace(world, store=_OneTransaction(world.store, tx))
-            if at is not None:
-                moment = at
-                inner = replace(inner, now=lambda: moment)
             _prepare(tx, pool, at)
             cycle, _ = begin_cycle(inner, pool, root_run_id=None, asked_tick=at)
-            refresh_connections(inner, cycle, acts=False)
-            for step in (plan_day, claim_due, pair_chips, validate_sends):
-                step(inner, cycle)
-            found = Rehearsal(pool, cycle.tick, facts_of_cycle(tx, cycle.id))
+            yield inner, tx, cycle
             _undo()
     except _Undo:
         pass
-    if found is None:
-        raise CycleRefused("the rehearsal did not end")
-    return found
-
-
-def _undo() -> None:
-    raise _Undo
 
 
 def _prepare(tx: Transaction, pool: str, at: datetime | None) -> None:
@@ -115,3 +118,7 @@ def _prepare(tx: Transaction, pool: str, at: datetime | None) -> None:
     clock = pools.get(tx, pool)
     if at is not None and clock.clock is ClockKind.STEPPED:
         pools.move_clock(tx, pool, at)
+
+
+def _undo() -> None:
+    raise _Undo
