@@ -10,6 +10,7 @@ Source: domain.md, "Metrics, trust, phases" ("Warming day", "To enter a phase", 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -280,26 +281,25 @@ class _Forecast:
 
 def _criteria(
     facts: PhaseFacts, following: Phase, policy: Policy, forecast: _Forecast
-) -> tuple[Criterion, ...]:
+) -> Iterator[Criterion]:
+    """Give one criterion after the other: whoever only asks whether all hold stops at the first that does not."""
     needed = policy.to_enter[following]
     metrics = facts.metrics
     today = forecast.today
-    found: list[Criterion] = []
 
     if following is Phase.SETUP:
         hours = facts.age / _ONE_HOUR
         rested = facts.age >= timedelta(hours=policy.repouso_hours)
         until = today if rested else forecast.after((policy.repouso_hours - hours) / 24)
-        found.append(Criterion(HOURS_SINCE_START, hours, policy.repouso_hours, rested, until))
+        yield Criterion(HOURS_SINCE_START, hours, policy.repouso_hours, rested, until)
     if following is not Phase.SETUP or needed.warming_day > 0:
         day = facts.warming_day
         if day is None:
-            found.append(Criterion(WARMING_DAY, None, needed.warming_day, holds=False, earliest_day=None))
+            yield Criterion(WARMING_DAY, None, needed.warming_day, holds=False, earliest_day=None)
         else:
             missing = max(0, needed.warming_day - day)
-            found.append(
-                Criterion(WARMING_DAY, day, needed.warming_day, missing == 0, today + timedelta(days=missing))
-            )
+            until = today + timedelta(days=missing)
+            yield Criterion(WARMING_DAY, day, needed.warming_day, missing == 0, until)
 
     for name, value, need, earliest in (
         (SENT, metrics.sent_total, needed.sent, forecast.sent),
@@ -310,12 +310,11 @@ def _criteria(
     ):
         if need is not None:
             holds = value >= need
-            found.append(Criterion(name, value, need, holds, today if holds else earliest(need)))
+            yield Criterion(name, value, need, holds, today if holds else earliest(need))
 
     few = metrics.errors_24h <= policy.max_errors_24h
     calm = today if few else today + _ONE_DAY
-    found.append(Criterion(ERRORS_24H, metrics.errors_24h, policy.max_errors_24h, few, calm, "<="))
-    return tuple(found)
+    yield Criterion(ERRORS_24H, metrics.errors_24h, policy.max_errors_24h, few, calm, "<=")
 
 
 def eligibility(facts: PhaseFacts, policy: Policy, *, at: datetime, zone: ZoneInfo) -> Eligibility:
@@ -328,7 +327,7 @@ def eligibility(facts: PhaseFacts, policy: Policy, *, at: datetime, zone: ZoneIn
     if following is None:
         return Eligibility(facts.phase, None, (), eligible=False, earliest_day=None, limited_by=None)
     forecast = _Forecast(facts, policy, at, zone)
-    criteria = _criteria(facts, following, policy, forecast)
+    criteria = tuple(_criteria(facts, following, policy, forecast))
     lacking = [criterion for criterion in criteria if not criterion.holds]
     if not lacking:
         return Eligibility(
@@ -364,10 +363,11 @@ def transition(
         participating: whether the chip takes part (status and role).
         held: whether its phase is held (by the brake, or by an operator).
     """
-    if not participating or held:
+    following = facts.phase.next
+    if not participating or held or following is None:
         return None
-    found = eligibility(facts, policy, at=at, zone=zone)
-    return found.next if found.eligible else None
+    criteria = _criteria(facts, following, policy, _Forecast(facts, policy, at, zone))
+    return following if all(criterion.holds for criterion in criteria) else None
 
 
 def status_after_entering(phase: Phase, status: ChipStatus) -> ChipStatus:
