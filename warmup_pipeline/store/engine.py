@@ -155,7 +155,8 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES, False) else "BEGIN")
 
 
-def _new_engine(url: URL) -> Engine:
+def new_engine(url: URL) -> Engine:
+    """Return an engine of its own for a database, set up as this project uses one."""
     options: dict[str, Any] = {"hide_parameters": True}
     sqlite = url.get_backend_name() == "sqlite"
     if sqlite:
@@ -175,7 +176,7 @@ def _new_engine(url: URL) -> Engine:
     return engine
 
 
-_kept_engine = lru_cache(maxsize=8)(_new_engine)
+_kept_engine = lru_cache(maxsize=8)(new_engine)
 """A process opens the same database again and again, run after run: its engine keeps the compiled statements,
 some hundred and fifty a cycle. A closed store's engine holds no connection."""
 
@@ -195,7 +196,7 @@ class Store:
         in_memory = self.is_sqlite and self.url.database in (None, "", ":memory:")
         if self.is_sqlite and not in_memory:
             _make_folder_of(str(self.url.database))
-        self.engine: Engine = _new_engine(self.url) if in_memory else _kept_engine(self.url)
+        self.engine: Engine = new_engine(self.url) if in_memory else _kept_engine(self.url)
         self.memory: Memory | None = None
 
     @property

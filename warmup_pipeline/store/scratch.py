@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from warmup_pipeline.store import migrate
-from warmup_pipeline.store.engine import KEPT, Store, Transaction
+from warmup_pipeline.store.engine import KEPT, Store, Transaction, new_engine
 from warmup_pipeline.store.memory import Memory
 from warmup_pipeline.store.prepared import PreparedConnection
 from warmup_pipeline.store.schema import messages
@@ -39,6 +39,8 @@ class ScratchStore(Store):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"sqlite:///{path}")
+        # What listens to this one must hear of no other store's statements.
+        self.engine = new_engine(self.url)
         self.memory: Memory = Memory(self.engine, by_day=frozenset({messages.name}))
         self._free = threading.Lock()
         self._kept: PreparedConnection | None = None
