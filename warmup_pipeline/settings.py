@@ -314,11 +314,15 @@ def _database_url(values: Mapping[str, str], home: Path) -> str:
     if url is None:
         return f"sqlite:///{home / 'warmup.db'}"
     try:
-        parse_url(url)
+        parsed = parse_url(url)
     except StoreUrlError as error:
         raise SettingsError(str(error)) from None
     except ValueError:
         raise SettingsError("WARMUP_DATABASE_URL is no database URL: its port is not a number") from None
+    if parsed.get_backend_name() == "sqlite" and (parsed.host or parsed.database in (None, "", ":memory:")):
+        raise SettingsError(
+            "WARMUP_DATABASE_URL names no file that would be kept; use sqlite:////absolute/path/file.db"
+        )
     return url
 
 

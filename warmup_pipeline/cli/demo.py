@@ -6,7 +6,10 @@ Holds: the command, its progress bar, and how its figures read. Do not add: what
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -185,7 +188,9 @@ def _print(
     print_health(health)
 
     output.heading("See it in Dagster")
-    click.echo("  dagster dev")
+    beside = Path(sys.argv[0]).with_name("dagster")
+    command = "dagster" if shutil.which("dagster") or not beside.exists() else os.path.relpath(beside)
+    click.echo(f"  {command} dev")
     click.echo(
         "  then open http://127.0.0.1:3000: the same data and the same runs, and the sensor goes on with it."
     )

@@ -65,7 +65,11 @@ class Session:
         root = project_root(cwd)
         os.chdir(root)
         adopt_dotenv(root)
-        os.environ.setdefault("DAGSTER_HOME", str(root))
+        home = Path(os.environ.setdefault("DAGSTER_HOME", str(root))).expanduser()
+        if not home.is_absolute() or not home.is_dir():
+            raise InputError(
+                f"DAGSTER_HOME is {str(home)!r}: set it to the absolute path of a folder that exists, or unset it"
+            )
         return cls(cwd, root)
 
     def settings(self) -> Settings:
@@ -115,6 +119,10 @@ class InputFile(click.ParamType[Path]):
         return path if session is None else session.cwd / path
 
 
+_FIRST_YEAR: Final = 2000
+_LAST_YEAR: Final = 2199
+
+
 class Timestamp(click.ParamType[datetime]):
     """An instant with its offset, as in ``2026-02-20T08:00:00-03:00``."""
 
@@ -128,6 +136,8 @@ class Timestamp(click.ParamType[datetime]):
             at = datetime.fromisoformat(str(value))
         except ValueError:
             self.fail(f"{value!r} is no timestamp; write it as 2026-02-20T08:00:00-03:00", param, ctx)
+        if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+            self.fail(f"{value!r} is not between the years {_FIRST_YEAR} and {_LAST_YEAR}", param, ctx)
         if at.tzinfo is None:
             self.fail(f"{value!r} has no time zone; add its offset, as in {at.isoformat()}-03:00", param, ctx)
         return at

@@ -40,12 +40,16 @@ def normalise(raw: str) -> str:
     if re.search(r"[^0-9\s+().-]", raw):
         raise ValueError("a phone has digits, spaces, + ( ) . - only")
     digits = re.sub(r"\D", "", raw)
+    if raw.strip().startswith("+") and not digits.startswith(BRAZIL):
+        raise ValueError("only numbers of Brazil (+55) can be warmed up")
     if len(digits) in (10, 11):
         digits = BRAZIL + digits
     if len(digits) not in _LENGTHS or not digits.startswith(BRAZIL):
         raise ValueError("a phone is 55, two digits of area code and eight or nine digits")
     if digits[2:4] not in REGION_OF:
         raise ValueError(f"area code {digits[2:4]} is not in use in Brazil")
+    if len(digits) == max(_LENGTHS) and digits[4] != "9":
+        raise ValueError("a subscriber number of nine digits begins with 9")
     return digits
 
 
@@ -57,6 +61,12 @@ def area_code(phone: str) -> str:
 def region(phone: str) -> str:
     """Return the region of a normalised phone, e.g. ``sp_capital``."""
     return REGION_OF[area_code(phone)]
+
+
+def line_of(phone: str) -> str:
+    """Return what all spellings of a normalised phone's line share: see :func:`same_line`."""
+    mobile = len(phone) == min(_LENGTHS) or phone[4] == "9"
+    return f"{phone[:4]}{phone[-8:]}" if mobile else phone
 
 
 def same_line(one: str, other: str) -> bool:

@@ -23,7 +23,8 @@ _SHORTEST_SECRET: Final = 4
 # Not inside a word (hex ids keep their digits) and not the middle of a longer number.
 _PHONE = re.compile(r"(?<![0-9A-Za-z.…-])\+?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{4}(?![0-9A-Za-z])")
 _JID = re.compile(r"\d{7,20}(?=(?::\d+)?@(?:s\.whatsapp\.net|c\.us|lid|g\.us))")
-_BARE_PHONE = re.compile(r"(?<!\d)\d{10,15}(?!\d)")
+# The last group of a UUID may be twelve digits, and is no phone: ids of runs and rows are looked up by it.
+_BARE_PHONE = re.compile(r"(?<!\d)(?<![0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-)\d{10,15}(?!\d)")
 _TOKEN_IN_PATH = re.compile(r"((?:/|%2F)token(?:/|%2F))(?:(?!%2F)[^/\s\"'\\])+", re.IGNORECASE)
 # A field and its value, also in JSON within JSON (quotes with backslashes before them), in the repr of raw
 # headers (b'...', a comma between), and in a query.

@@ -19,7 +19,7 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
-from warmup_pipeline.assembly import open_store, utc_now
+from warmup_pipeline.assembly import open_reading_world, open_store, utc_now
 from warmup_pipeline.domain.health import Severity
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.values import ClockKind
@@ -33,10 +33,12 @@ from warmup_pipeline.orchestration.names import (
     TICK_TAG,
 )
 from warmup_pipeline.settings import Settings
-from warmup_pipeline.store import pools
+from warmup_pipeline.store import cycles, pools
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.health_report import CheckResult
+from warmup_pipeline.warmup.lifecycle import fail_cycle
 from warmup_pipeline.warmup.policies import load_policy
+from warmup_pipeline.warmup.world import StandardLog
 
 _ORIGIN = RemoteJobOrigin(
     RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_MODULE), "__repository__"), CYCLE_JOB
@@ -100,7 +102,36 @@ def run_cycle(
         definition, tags=tags, run_config=_QUIET_CONSOLE, remote_job_origin=_ORIGIN
     )
     result = execute_run(InMemoryJob(definition), run, instance, raise_on_error=False)
+    if not result.success and _was_interrupted(instance, run.run_id):
+        _give_back(found, run.run_id)
+        raise KeyboardInterrupt
     return RanCycle(run.run_id, result.success)
+
+
+def _was_interrupted(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether somebody pressed Ctrl-C: Dagster takes it for a failure of the step that was under way."""
+    ended = instance.all_logs(
+        run_id, of_type={dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.PIPELINE_CANCELED}
+    )
+    for entry in ended:
+        event = entry.dagster_event
+        if event is not None and event.event_type is dg.DagsterEventType.PIPELINE_CANCELED:
+            return True
+        error = getattr(event and event.event_specific_data, "error", None)
+        while error is not None:
+            if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+                return True
+            error = error.cause
+    return False
+
+
+def _give_back(settings: Settings, run_id: str) -> None:
+    """Mark the cycle of a run that was broken off as failed, so that the pool is free at once."""
+    with open_reading_world(settings, log=StandardLog()) as world:
+        with world.store.read() as tx:
+            cycle = cycles.of_run(tx, run_id)
+        if cycle is not None:
+            fail_cycle(world, cycle)
 
 
 def forget_runs(instance: dg.DagsterInstance, pool: str) -> int:

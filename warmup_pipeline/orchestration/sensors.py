@@ -25,7 +25,7 @@ from warmup_pipeline.orchestration.names import (
 from warmup_pipeline.orchestration.resources import WarmupAccess
 from warmup_pipeline.store import pools
 from warmup_pipeline.store.migrate import StoreError
-from warmup_pipeline.warmup.lifecycle import slot_of
+from warmup_pipeline.warmup.lifecycle import STEPPED_NEVER_LIVE, slot_of
 from warmup_pipeline.warmup.policies import load_policy
 
 TICK_EVERY_S: Final = 30
@@ -90,6 +90,8 @@ def warmup_cycle_sensor(context: dg.SensorEvaluationContext, warmup: dg.Resource
                 f"{pool.name}: the slot {later:%Y-%m-%d %H:%M} has had its cycle already, so this machine's clock "
                 "went back: cycles go on once it has passed that time again"
             )
+        elif pool.clock is ClockKind.STEPPED and not settings.is_simulated:
+            reasons.append(f"{pool.name}: it {STEPPED_NEVER_LIVE}")
         elif pool.name in busy:
             reasons.append(f"{pool.name}: a cycle is still running")
         elif pool.clock is ClockKind.SYSTEM and now - slot > TOO_LATE_IN_SLOT:

@@ -15,13 +15,14 @@ from typing import Final
 
 from warmup_pipeline.domain.phones import same_line
 from warmup_pipeline.domain.privacy import mask_phone
-from warmup_pipeline.domain.values import ChipStatus, ConnectionState, FailureClass, Provider
+from warmup_pipeline.domain.values import ChipStatus, ClockKind, ConnectionState, FailureClass, Provider
 from warmup_pipeline.gateways.base import Gateway, GatewayError
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store import chips, cycles, inbox, pools
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.inbox import Source
 from warmup_pipeline.warmup.gateway_step import channel_of, run_in_loop, run_together
+from warmup_pipeline.warmup.lifecycle import STEPPED_NEVER_LIVE
 from warmup_pipeline.warmup.sessions import webhook_path
 from warmup_pipeline.warmup.world import World
 
@@ -76,7 +77,9 @@ def look_at_pool(world: World) -> tuple[list[Finding], list[Chip]]:
     with world.store.read() as tx:
         every = [chip for chip in chips.of_pool(tx) if chip.status not in _GONE]
         latest = cycles.latest_of_each_pool(tx)
-        clocks = {pool.name: pool.now(world.now()) for pool in pools.with_chips(tx)}
+        held = pools.with_chips(tx)
+    clocks = {pool.name: pool.now(world.now()) for pool in held}
+    stepped = {pool.name for pool in held if pool.clock is ClockKind.STEPPED}
     taking_part = [chip for chip in every if chip.takes_part]
     findings = []
     if not every:
@@ -86,6 +89,10 @@ def look_at_pool(world: World) -> tuple[list[Finding], list[Chip]]:
             )
         ], []
     for pool in sorted({chip.pool for chip in every}):
+        if pool in stepped and not world.is_simulated:
+            remedy = "set WARMUP_DATABASE_URL to a database without the demo, or `warmup demo --reset` and start anew"
+            findings.append(Finding("pool", pool, FAILS, f"it {STEPPED_NEVER_LIVE}", remedy))
+            continue
         mine = [chip for chip in taking_part if chip.pool == pool]
         words = f"{len(mine)} of {sum(chip.pool == pool for chip in every)} chips take part"
         if len(mine) < 2:

@@ -34,6 +34,12 @@ class CycleRefused(Exception):
     """A cycle may not begin, or a step has no cycle; the text says why and what to do."""
 
 
+STEPPED_NEVER_LIVE: Final = (
+    "has a clock of its own (the demo's), which is not the real time that limits and window go by: it never "
+    "runs live. Give real chips a database of their own (WARMUP_DATABASE_URL), or a pool of their own"
+)
+
+
 def slot_of(at: datetime) -> datetime:
     """Return the five-minute slot that an instant is in."""
     return at - timedelta(minutes=at.minute % 5, seconds=at.second, microseconds=at.microsecond)
@@ -77,6 +83,8 @@ def begin_cycle(
                 return known, Reconciled()
         clock = pools.get(tx, pool)
         stepped = clock.clock is ClockKind.STEPPED and clock.next_tick is not None
+        if stepped and not world.is_simulated:
+            raise CycleRefused(f"pool {pool!r} {STEPPED_NEVER_LIVE}")
         if stepped:
             tick = clock.now(now)
         elif asked_tick is None or (not exact and asked_tick + LEASE <= now):

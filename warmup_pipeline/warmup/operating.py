@@ -20,12 +20,13 @@ from typing import Any, Final
 from warmup_pipeline.domain import phones
 from warmup_pipeline.domain.circuit import CLOSED
 from warmup_pipeline.domain.degrade import returns_to
-from warmup_pipeline.domain.privacy import mask_phone
+from warmup_pipeline.domain.privacy import Redactor, mask_phone
 from warmup_pipeline.domain.values import (
     DEFAULT_POOL,
     DEFAULT_ROLE,
     LISTENER_ROLE,
     ChipStatus,
+    ClockKind,
     Phase,
     Provider,
 )
@@ -33,6 +34,7 @@ from warmup_pipeline.store import chips, imports, operators, pools, standing
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import PoolNotFound, Transaction
 from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.lifecycle import STEPPED_NEVER_LIVE
 from warmup_pipeline.warmup.world import World
 
 START: Final = "start_chips"
@@ -118,7 +120,8 @@ def checked_words(author: str, reason: str) -> tuple[str, str]:
     Raises:
         OperatorError: nobody is named, or in too many words.
     """
-    author, reason = author.strip(), reason.strip()
+    # A number has no place beside what was done, whoever writes it there.
+    author, reason = Redactor().text(author.strip()), Redactor().text(reason.strip())
     if not author or len(author) > _AUTHOR:
         raise OperatorError(f"author must be 1 to {_AUTHOR} characters: it stands beside what was done")
     return author, reason
@@ -313,9 +316,12 @@ def add_chip(
     with world.store.write() as tx:
         pools.ensure(tx, pool, at=world.now())
         tx.lock_pool(pool)
-        at = pools.get(tx, pool).now(world.now())
+        clock = pools.get(tx, pool)
+        if clock.clock is ClockKind.STEPPED and not world.is_simulated:
+            raise OperatorError(f"pool {pool!r} {STEPPED_NEVER_LIVE}")
+        at = clock.now(world.now())
         for there in imports.known_chips(tx):
-            if there.phone == number:
+            if phones.same_line(there.phone, number):
                 raise OperatorError(
                     f"{mask_phone(number)} is the phone of chip {there.id} of pool {there.pool!r}"
                 )

@@ -273,3 +273,24 @@ def test_policy_show_names_the_earliest_day_of_each_phase(
     assert "Policy conservative@" in project.run("policy", "show").stdout
     document = json.loads(project.run("policy", "check", "--json").stdout)
     assert (document["valid"], document["name"]) == (True, "conservative")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://relative.db"])
+def test_a_database_that_would_not_be_kept_is_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("WARMUP_DATABASE_URL", url)
+    assert "names no file that would be kept" in project.refused("chips", "list")
+
+
+@pytest.mark.parametrize("home", ["relative", "/nonexistent/folder"])
+def test_a_dagster_home_that_is_no_folder_is_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", home)
+    assert "DAGSTER_HOME" in project.refused("health")
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+14:00"])
+def test_a_moment_out_of_reach_is_refused(project: Project, moment: str) -> None:
+    assert "between the years" in project.refused("simulate", "--days", "1", "--chips", "2", "--from", moment)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +193,35 @@ def test_a_state_file_in_no_folder_is_refused(project: Project) -> None:
     assert "--state: there is no folder" in project.refused(
         "gateway-sim", "--state", str(Path("no") / "sim.db")
     )
+
+
+def test_ctrl_c_ends_the_demo_in_one_word_and_leaves_its_pool_free(project: Project) -> None:
+    database = project.root / ".dagster" / "warmup.db"
+
+    def begun() -> int:
+        if not database.exists():
+            return 0
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:
+            try:
+                found = reader.execute(
+                    "SELECT count(*) FROM cycles HAVING sum(state = 'running') = 1 AND count(*) > 1"
+                ).fetchone()
+            except sqlite3.OperationalError:
+                return 0
+        return 0 if found is None else int(found[0])
+
+    command = [sys.executable, "-c", "from warmup_pipeline.cli import main; main(prog_name='warmup')", "demo"]
+    with subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, text=True) as demo:
+        give_up = time.monotonic() + 120
+        while not begun():
+            assert time.monotonic() < give_up
+            assert demo.poll() is None
+        demo.send_signal(signal.SIGINT)
+        _, said = demo.communicate()
+    assert demo.returncode == 130
+    assert said.rstrip().endswith("Interrupted.")
+    assert "Traceback" not in said
+    with closing(sqlite3.connect(database)) as reader:
+        states = {state for (state,) in reader.execute("SELECT state FROM cycles")}
+    assert states <= {"finished", "failed"}
+    assert project.run("demo", "--cycles", "1").exit_code in (0, 2)

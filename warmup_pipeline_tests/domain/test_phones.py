@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmup_pipeline.domain.phones import REGION_OF, area_code, normalise, region
+from warmup_pipeline.domain.phones import REGION_OF, area_code, line_of, normalise, region, same_line
 
 AREA_CODES = {
     "sp_capital": "11",
@@ -20,7 +20,7 @@ AREA_CODES = {
     "centro_oeste": "61 62 64 65 66 67",
 }
 DDDS = st.sampled_from(sorted(REGION_OF))
-SUBSCRIBERS = st.text("0123456789", min_size=8, max_size=9)
+SUBSCRIBERS = st.from_regex(r"9[0-9]{8}|[0-9]{8}", fullmatch=True)
 
 
 def test_every_area_code_lies_in_the_region_of_the_page():
@@ -83,3 +83,25 @@ def test_any_text_is_either_a_phone_in_normal_form_or_a_value_error(raw):
     assert phone.isascii()
     assert len(phone) in (12, 13)
     assert region(phone) in AREA_CODES
+
+
+@pytest.mark.parametrize("raw", ["+1 415 555 2671", "+44 20 7946 0958", "+351 912 345 678"])
+def test_a_number_of_another_country_is_never_read_as_a_brazilian_one(raw):
+    with pytest.raises(ValueError, match="only numbers of Brazil"):
+        normalise(raw)
+
+
+def test_nine_digits_that_do_not_begin_with_nine_are_no_subscriber():
+    with pytest.raises(ValueError, match="begins with 9"):
+        normalise("5514155552671")
+
+
+@given(
+    *(
+        st.tuples(st.sampled_from(["11", "85"]), st.from_regex(r"9?[0-9]{8}", fullmatch=True))
+        for _ in range(2)
+    )
+)
+def test_two_numbers_have_one_key_exactly_if_they_are_one_line(one, other):
+    first, second = (f"55{ddd}{subscriber}" for ddd, subscriber in (one, other))
+    assert (line_of(first) == line_of(second)) is same_line(first, second)

@@ -194,3 +194,8 @@ def test_a_secret_nobody_named_is_hidden_in_quotes_within_quotes_and_in_percent_
 @pytest.mark.parametrize("text", ["the token was refused", "password, please", "tokens, keys and more"])
 def test_words_that_only_name_a_secret_stay(text):
     assert PLAIN.text(text) == text
+
+
+@given(st.uuids())
+def test_an_id_stays_whole_so_that_what_it_names_is_found(one):
+    assert Redactor().text(f"run {one} began no cycle") == f"run {one} began no cycle"

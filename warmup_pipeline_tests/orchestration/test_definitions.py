@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import pytest
 
 from warmup_pipeline.build import build_defs
 from warmup_pipeline.orchestration.names import CYCLE_JOB, POOL_TAG, RESOURCE, TICK_TAG
@@ -143,3 +145,13 @@ def test_the_sensor_says_what_to_do_where_there_are_no_chips(empty_project: Proj
     result = evaluate(empty_project)
     assert result.skip_reason is not None
     assert "warmup import" in (result.skip_reason.skip_message or "")
+
+
+def test_the_sensor_never_runs_a_pool_on_the_demos_clock_live(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = replace(project.settings, mode="live", evolution_url="http://127.0.0.1:1", evolution_key="A" * 32)
+    result = evaluate(Project(project.root, live, project.instance))
+    assert not result.run_requests
+    assert result.skip_reason is not None
+    assert "never runs live" in (result.skip_reason.skip_message or "")

@@ -337,6 +337,8 @@ BAD_CHIPS: list[tuple[dict[str, str], str]] = [
     ({"fase_warmup": ""}, "line 2, column fase_warmup: '' is not one of repouso"),
     ({"provider": "twilio"}, "line 2, column provider: 'twilio' is not one of evolution, z-api"),
     ({"telefone": "12345"}, "line 2, column telefone: a phone is 55"),
+    ({"telefone": "+14155552671"}, "line 2, column telefone: only numbers of Brazil"),
+    ({"id": "5511955554444"}, "line 2, column id: is a phone number"),
     ({"telefone": "5500900000001"}, "line 2, column telefone: area code 00 is not in use"),
     ({"telefone": ""}, "line 2, column telefone: is empty, but is needed"),
     ({"id": ""}, "line 2, column id: is empty, but is needed"),
@@ -502,6 +504,7 @@ def test_every_bad_row_is_named_at_once(sqlite_store: Store, tmp_path: Path) -> 
     [
         ({"id": "chip-1"}, "line 3, column id: is the same as on line 2"),
         ({"telefone": "+55 (11) 90000-0001"}, "line 3, column telefone: …0001 is the phone of line 2, too"),
+        ({"telefone": "551100000001"}, "line 3, column telefone: …0001 is the phone of line 2, too"),
         (
             {"instance_name": "inst-1"},
             "line 3, column instance_name: 'inst-1' is the instance of line 2, too",

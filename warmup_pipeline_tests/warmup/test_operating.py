@@ -7,6 +7,7 @@ chip, a name that means another chip, an action nobody can account for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,9 +19,11 @@ from warmup_pipeline.store import activities, chips, operators, pools, schema
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import operating
-from warmup_pipeline.warmup.operating import OperatorError
+from warmup_pipeline.warmup.doctor import FAILS, look_at_pool
+from warmup_pipeline.warmup.lifecycle import CycleRefused, begin_cycle
+from warmup_pipeline.warmup.operating import OperatorError, add_chip
 from warmup_pipeline.warmup.world import World
-from warmup_pipeline_tests.support import chip_row
+from warmup_pipeline_tests.support import chip_row, open_lab, rows_of
 from warmup_pipeline_tests.warmup.offline import AUDITED_AT, contents, offline_world, rows
 
 
@@ -329,3 +332,18 @@ def test_a_kill_switch_that_cannot_be_is_not_set(
     with pytest.raises(OperatorError, match=said):
         operating.set_kill_switch(world, **asked)
     assert contents(sqlite_store) == before
+
+
+def test_a_pool_on_the_demos_clock_never_runs_live_and_takes_no_real_chip(store: Store) -> None:
+    with open_lab(store) as lab:
+        lab.add([chip_row(n, ddd=11) for n in (1, 2)])
+        with store.write() as tx:
+            pools.step_from(tx, "default", lab.now, at=lab.now)
+        live = replace(lab.world, mode="live")
+        with pytest.raises(CycleRefused, match="never runs live"):
+            begin_cycle(live, "default", root_run_id=None)
+        with pytest.raises(OperatorError, match="never runs live"):
+            add_chip(live, phone="5511987650001", instance="real-a", author="test")
+        findings, _ = look_at_pool(live)
+        assert [one for one in findings if one.verdict == FAILS and "never runs live" in one.says]
+    assert rows_of(store, "SELECT * FROM cycles") == []

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
-from warmup_pipeline.domain.values import DEFAULT_POOL
+from warmup_pipeline.domain.values import DEFAULT_POOL, ClockKind
+from warmup_pipeline.store import pools
 from warmup_pipeline.warmup.csvfiles import Problems
 from warmup_pipeline.warmup.importing.reading import Reader
 from warmup_pipeline.warmup.importing.report import ImportRefused, ImportReport
 from warmup_pipeline.warmup.importing.writing import Writer
+from warmup_pipeline.warmup.lifecycle import STEPPED_NEVER_LIVE
 from warmup_pipeline.warmup.world import World
 
 
@@ -25,6 +28,18 @@ def _keep_unless(report: ImportReport) -> None:
     """Roll the transaction back that this is called in, if the import is a dry run."""
     if report.dry_run:
         raise _DryRun
+
+
+_LONGEST_NAME: Final = 64
+
+
+def _refuse_demo_live(world: World, pool: str) -> None:
+    if world.is_simulated:
+        return
+    with world.store.read() as tx:
+        stepped = any(one.name == pool and one.clock is ClockKind.STEPPED for one in pools.every(tx))
+    if stepped:
+        raise ImportRefused([f"pool {pool!r} {STEPPED_NEVER_LIVE}"])
 
 
 def import_pool(
@@ -61,6 +76,11 @@ def import_pool(
         ImportRefused: something is wrong with the files, or does not fit what is there.
     """
     problems = Problems(world.redactor)
+    pool, author = pool.strip(), world.redactor.text(author.strip())
+    for name, value in (("pool", pool), ("author", author)):
+        if not 1 <= len(value) <= _LONGEST_NAME:
+            raise ImportRefused([f"{name} must be 1 to {_LONGEST_NAME} characters"])
+    _refuse_demo_live(world, pool)
     reader = Reader(problems, world.activities.types())
     reader.read(chips, schedule, interactions)
     if problems:

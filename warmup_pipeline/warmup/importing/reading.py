@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from warmup_pipeline.domain import phones
-from warmup_pipeline.domain.privacy import mask_phone
+from warmup_pipeline.domain.privacy import Redactor, mask_phone
 from warmup_pipeline.domain.values import (
     DEFAULT_ROLE,
     UNAGED_STATUSES,
@@ -139,11 +139,12 @@ class Reader:
         phone_at: dict[str, int] = {}
         channel_at: dict[tuple[str, str], int] = {}
         for chip in self.files.chips:
-            if chip.phone in phone_at:
+            line = phones.line_of(chip.phone)
+            if line in phone_at:
                 chip.row.problem(
-                    "telefone", f"{mask_phone(chip.phone)} is the phone of line {phone_at[chip.phone]}, too"
+                    "telefone", f"{mask_phone(chip.phone)} is the phone of line {phone_at[line]}, too"
                 )
-            phone_at.setdefault(chip.phone, chip.row.line)
+            phone_at.setdefault(line, chip.row.line)
             channel = (chip.provider, chip.instance)
             if channel in channel_at:
                 chip.row.problem(
@@ -160,6 +161,10 @@ class Reader:
         phase = row.word("fase_warmup", Phase, Phase.REPOUSO if status in UNAGED_STATUSES else None)
         phone = row.checked("telefone", phones.normalise)
         chip_id = row.required("id", longest=_ID)
+        if chip_id and Redactor().text(chip_id) != chip_id:
+            row.problem(
+                "id", "is a phone number: it would stand in every table and log; give the chip another id"
+            )
         label = row.text("instance_name", longest=_NAME)
         instance = row.required(instance_column(provider), longest=_NAME) if provider else None
         counts = {name: row.count(name) for name in _COUNTS}

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
+from warmup_pipeline.domain import phones
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.privacy import mask_phone
 from warmup_pipeline.domain.values import (
@@ -164,7 +165,7 @@ class Writer:
     def _new_chips(self, known: Sequence[KnownChip]) -> list[ChipRecord]:
         """Return the chips that are not there yet; what contradicts what is there becomes a problem."""
         by_id = {chip.id: chip for chip in known}
-        by_phone = {chip.phone: chip for chip in known}
+        by_line = {phones.line_of(chip.phone): chip for chip in known}
         by_channel = {(chip.provider, chip.instance): chip for chip in known}
         new: list[ChipRecord] = []
         for chip in self._files.chips:
@@ -173,8 +174,9 @@ class Writer:
                 self._refuse_contradiction(chip, there)
                 continue
             new.append(chip)
-            if chip.phone in by_phone:
-                other = by_phone[chip.phone]
+            line = phones.line_of(chip.phone)
+            if line in by_line:
+                other = by_line[line]
                 chip.row.problem(
                     "telefone",
                     f"{mask_phone(chip.phone)} is the phone of chip {other.id} of pool {other.pool!r}",
