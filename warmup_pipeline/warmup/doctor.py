@@ -90,7 +90,7 @@ def look_at_pool(world: World) -> tuple[list[Finding], list[Chip]]:
         ], []
     for pool in sorted({chip.pool for chip in every}):
         if pool in stepped and not world.is_simulated:
-            remedy = "set WARMUP_DATABASE_URL to a database without the demo, or `warmup demo --reset` and start anew"
+            remedy = "set WARMUP_DATABASE_URL to a database without the demo"
             findings.append(Finding("pool", pool, FAILS, f"it {STEPPED_NEVER_LIVE}", remedy))
             continue
         mine = [chip for chip in taking_part if chip.pool == pool]
