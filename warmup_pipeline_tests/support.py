@@ -185,6 +185,10 @@ class Lab:
             chips.insert(tx, rows, [])
             for pool in sorted({row["pool"] for row in rows}):
                 derive_standing(tx, self.world, pool, self.now)
+        self.declare(rows)
+
+    def declare(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Declare chips' instances to the simulator."""
         self.core.declare(
             [
                 SimulatedInstance(

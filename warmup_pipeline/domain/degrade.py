@@ -44,6 +44,9 @@ CONFIRMABLE_AFTER: Final = timedelta(minutes=60)
 
 _LEAST_CONFIRMED_PERCENT: Final = 80
 
+SIGNALS_FROM_MISSING: Final = JUDGED_DELIVERIES * (100 - _LEAST_CONFIRMED_PERCENT) // 100 + 1
+"""With fewer unconfirmed messages than this among those judged there is no signal."""
+
 
 def should_degrade(*, trust_level: TrustLevel, restriction_since_return: bool, errors_24h: int) -> str | None:
     """Return the reason code for which a participating chip is degraded, or ``None``.

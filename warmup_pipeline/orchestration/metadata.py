@@ -68,9 +68,14 @@ def materialization_metadata(
     shown = plain_metadata(report.numbers)
     table = tables.tables[table_name]
     with world.store.read() as tx:
-        shown["dagster/row_count"] = rows.count(tx, table)
+        today = cycle.day if cycle is not None else None
+        shown["dagster/row_count"] = counted = rows.count(tx, table, today=today)
+        note = today is not None and rows.is_to_be_noted(tx, table, counted, today=today)
         if cycle is not None and table_name in LOG_TABLES:
             shown["rows_this_cycle"] = rows.count(tx, table, cycle_id=cycle.id)
+    if note and cycle is not None:
+        with world.store.write() as tx:
+            rows.note_counted(tx, table, counted, today=cycle.day)
     if cycle is not None:
         local = cycle.tick.astimezone(world.policy.zone)
         shown |= {"tick": f"{local:%Y-%m-%d %H:%M}", "pool": cycle.pool, "mode": cycle.mode}

@@ -1,7 +1,7 @@
 """What a CONVERSA_PAR attempt is, in SQL: the one definition that checks, health and summaries share.
 
 Holds: the conditions under which a message, or an imported activity, is an attempt that succeeded or
-failed. Do not add: sums (``audit``, ``summaries``), a chip's delivery rate (``messages.counts``: it
+failed. Do not add: sums (``audit``, ``summaries``), a chip's delivery rate (``counts``: it
 leaves out what was the recipient's fault).
 
 Source: domain.md, "Metrics, trust, phases": attempts are openings and reply turns whose HTTP call
@@ -43,7 +43,8 @@ failed: Final = sa.and_(
 began is none: nothing that was not attempted counts as a failure (domain.md, "The cycle", step 5)."""
 
 is_history: Final = sa.and_(
-    activities.c.source == RowSource.IMPORT,
+    # Spelled out, so that the index on just these rows is seen to answer.
+    activities.c.source == sa.literal_column(f"'{RowSource.IMPORT.value}'"),
     activities.c.cycle_id.is_(None),
     activities.c.state.in_([ActivityState.EXECUTED, ActivityState.FAILED]),
 )

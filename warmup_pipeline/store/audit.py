@@ -25,6 +25,7 @@ from warmup_pipeline.domain.values import (
     MessageState,
     Phase,
 )
+from warmup_pipeline.store import looks, rollups
 from warmup_pipeline.store.attempts import (
     count_of,
     failed,
@@ -35,7 +36,8 @@ from warmup_pipeline.store.attempts import (
     succeeded,
 )
 from warmup_pipeline.store.engine import Transaction
-from warmup_pipeline.store.messages import in_limits
+from warmup_pipeline.store.looks import EVERYTHING, Depth
+from warmup_pipeline.store.messages import first_day, in_limits
 from warmup_pipeline.store.schema import (
     activities,
     chip_metrics,
@@ -91,20 +93,24 @@ def open_activities_by_type(tx: Transaction) -> list[tuple[str, str, int]]:
     """Return (pool, type, how many) of all activities that may still be executed."""
     query = (
         sa.select(activities.c.pool, activities.c.type, sa.func.count())
-        .where(activities.c.state.in_(sorted(OPEN_ACTIVITY_STATES)))
+        .where(
+            activities.c.pool.in_(sa.select(pools.c.name)),
+            activities.c.state.in_(sorted(OPEN_ACTIVITY_STATES)),
+        )
         .group_by(activities.c.pool, activities.c.type)
         .order_by(activities.c.pool, activities.c.type)
     )
     return [(row[0], row[1], int(row[2])) for row in tx.connection.execute(query)]
 
 
-def unapproved_messages(tx: Transaction) -> Found:
+def unapproved_messages(tx: Transaction, depth: Depth = EVERYTHING) -> Found:
     """Find messages whose approval is missing, is no approval, or was for something else."""
     approval = presend_validations
     wrong = (
         sa.select(messages.c.sender_chip_id)
         .outerjoin(approval, approval.c.id == messages.c.approval_id)
         .where(
+            depth.of(messages, "sent_day"),
             sa.or_(
                 approval.c.id.is_(None),
                 approval.c.decision != Decision.APPROVE,
@@ -115,10 +121,14 @@ def unapproved_messages(tx: Transaction) -> Found:
                 sa.func.coalesce(approval.c.conversation_id, "") != messages.c.conversation_id,
                 sa.func.coalesce(approval.c.turn, 0) != messages.c.turn,
                 approval.c.at != messages.c.sent_at,
-            )
+            ),
         )
     )
-    return _found(tx, sa.select(sa.func.count()).select_from(messages), wrong)
+    return _found(tx, _number_of_messages(depth), wrong)
+
+
+def _number_of_messages(depth: Depth) -> sa.Select[Any]:
+    return sa.select(sa.func.count()).select_from(messages).where(depth.of(messages, "sent_day"))
 
 
 def messages_of_the_future(tx: Transaction, at: Mapping[str, datetime]) -> int:
@@ -158,7 +168,11 @@ _HOUR_MS = 3_600_000
 
 
 def _over(
-    tx: Transaction, limit: sa.ColumnElement[int], nth: sa.ColumnElement[int], brought: sa.ColumnElement[int]
+    tx: Transaction,
+    limit: sa.ColumnElement[int],
+    nth: sa.ColumnElement[int],
+    brought: sa.ColumnElement[int],
+    depth: Depth,
 ) -> Found:
     """Find sends that were, with what came before them, more than their limit."""
     judged = (
@@ -171,17 +185,17 @@ def _over(
                 opening_balances.c.day == messages.c.sent_day,
             ),
         )
-        .where(in_limits)
+        .where(in_limits, depth.of(messages, "sent_day"))
         .subquery()
     )
     return _found(
         tx,
-        sa.select(sa.func.count()).select_from(messages).where(in_limits),
+        _number_of_messages(depth).where(in_limits),
         sa.select(judged.c.sender_chip_id).where(judged.c.nth + judged.c.brought > judged.c.most),
     )
 
 
-def over_day_limit(tx: Transaction, limits: PhaseLimits) -> Found:
+def over_day_limit(tx: Transaction, limits: PhaseLimits, depth: Depth = EVERYTHING) -> Found:
     """Find sends beyond their phase's limit on their local day.
 
     What an import says was sent on its day counts against that day (domain.md, "Importing").
@@ -190,10 +204,10 @@ def over_day_limit(tx: Transaction, limits: PhaseLimits) -> Found:
         partition_by=(messages.c.sender_chip_id, messages.c.sent_day),
         order_by=(messages.c.sent_at, messages.c.id),
     )
-    return _over(tx, limits.column(1), nth, sa.func.coalesce(opening_balances.c.sent_on_day, 0))
+    return _over(tx, limits.column(1), nth, sa.func.coalesce(opening_balances.c.sent_on_day, 0), depth)
 
 
-def over_hour_limit(tx: Transaction, limits: PhaseLimits) -> Found:
+def over_hour_limit(tx: Transaction, limits: PhaseLimits, depth: Depth = EVERYTHING) -> Found:
     """Find sends beyond their phase's limit within (t - 60 min, t], t being their own send time."""
     nth = sa.func.count().over(
         partition_by=messages.c.sender_chip_id,
@@ -201,14 +215,28 @@ def over_hour_limit(tx: Transaction, limits: PhaseLimits) -> Found:
         # 60 minutes ago exactly is out; 10 ms more, since a time in days loses a millisecond's part on SQLite.
         range_=(10 - _HOUR_MS, 0),
     )
-    return _over(tx, limits.column(0), nth, sa.literal(0))
+    return _over(tx, limits.column(0), nth, sa.literal(0), depth)
 
 
-def duplicate_messages(tx: Transaction) -> Found:
-    """Find messages that a gateway knows under the same id, or turns of a conversation sent twice."""
+def duplicate_messages(tx: Transaction, depth: Depth = EVERYTHING) -> Found:
+    """Find messages that a gateway knows under the same id, or turns of a conversation sent twice.
+
+    A message that is looked at is compared with every other, however old.
+    """
+    looked_at = messages.alias("looked_at")
+    chosen = depth.of(looked_at, "sent_day")
+    known_as: sa.ColumnElement[bool] = messages.c.gateway_message_id.is_not(None)
+    threads: sa.ColumnElement[bool] = sa.true()
+    if depth.since:
+        known_as = messages.c.gateway_message_id.in_(
+            sa.select(looked_at.c.gateway_message_id).where(
+                chosen, looked_at.c.gateway_message_id.is_not(None)
+            )
+        )
+        threads = messages.c.conversation_id.in_(sa.select(looked_at.c.conversation_id).where(chosen))
     same_id = (
         sa.select(messages.c.provider, messages.c.gateway_message_id)
-        .where(messages.c.gateway_message_id.is_not(None))
+        .where(known_as)
         .group_by(messages.c.provider, messages.c.gateway_message_id)
         .having(sa.func.count() > 1)
         .subquery()
@@ -220,9 +248,10 @@ def duplicate_messages(tx: Transaction) -> Found:
             same_id.c.provider == messages.c.provider,
         ),
     )
-    found = _found(tx, sa.select(sa.func.count()).select_from(messages), wrong)
+    found = _found(tx, _number_of_messages(depth), wrong)
     turns = (
         sa.select(sa.func.min(messages.c.sender_chip_id))
+        .where(threads)
         .group_by(messages.c.conversation_id, messages.c.turn)
         .having(sa.func.count() > 1)
     )
@@ -234,14 +263,16 @@ def _is_empty(column: sa.ColumnElement[str | None]) -> sa.ColumnElement[bool]:
     return sa.func.length(sa.func.coalesce(column, "")) == 0
 
 
-def failures_without_traceback(tx: Transaction) -> Found:
+def failures_without_traceback(tx: Transaction, depth: Depth = EVERYTHING) -> Found:
     """Find failed or unknown messages, and such activities that have no message, without a traceback.
 
     Two kinds of failure have no traceback, since none of our code raised: a message that failed after
     it was accepted (the gateway said so later), and one whose process ended while it was being sent
     (found by the next cycle). They must say what happened in words instead.
     """
-    bad_message = messages.c.state.in_([MessageState.FAILED, MessageState.UNKNOWN])
+    bad_message = sa.and_(
+        messages.c.state.in_([MessageState.FAILED, MessageState.UNKNOWN]), depth.of(messages, "sent_day")
+    )
     only_heard_of = sa.or_(messages.c.accepted_at.is_not(None), messages.c.http_attempts == 0)
     bare = sa.and_(
         _is_empty(messages.c.traceback), ~sa.and_(only_heard_of, ~_is_empty(messages.c.failure_text))
@@ -254,6 +285,7 @@ def failures_without_traceback(tx: Transaction) -> Found:
     # An imported activity that our own cycle executed is ours; one that came as failed is history.
     ours = sa.and_(
         activities.c.state.in_([ActivityState.FAILED, ActivityState.UNKNOWN]),
+        depth.of(activities, "day"),
         ~is_history,
         ~sa.exists().where(messages.c.activity_id == activities.c.id),
     )
@@ -269,7 +301,7 @@ def failures_without_traceback(tx: Transaction) -> Found:
     )
 
 
-def recipients_outside_pool(tx: Transaction) -> Found:
+def recipients_outside_pool(tx: Transaction, depth: Depth = EVERYTHING) -> Found:
     """Find messages between chips of different pools, or of another pool than the message's."""
     sender, recipient = chips.alias("sender"), chips.alias("recipient")
     wrong = (
@@ -277,15 +309,16 @@ def recipients_outside_pool(tx: Transaction) -> Found:
         .outerjoin(sender, sender.c.id == messages.c.sender_chip_id)
         .outerjoin(recipient, recipient.c.id == messages.c.recipient_chip_id)
         .where(
+            depth.of(messages, "sent_day"),
             sa.or_(
                 recipient.c.id.is_(None),
                 sender.c.id.is_(None),
                 recipient.c.pool != messages.c.pool,
                 sender.c.pool != messages.c.pool,
-            )
+            ),
         )
     )
-    return _found(tx, sa.select(sa.func.count()).select_from(messages), wrong)
+    return _found(tx, _number_of_messages(depth), wrong)
 
 
 def _alike(times: Mapping[str, When]) -> list[tuple[When, list[str]]]:
@@ -318,7 +351,11 @@ def attempts_by_pool(
                 count_of(sa.and_(lately, succeeded)),
                 count_of(sa.and_(lately, failed)),
             )
-            .where(messages.c.pool.in_(names), sa.or_(today, lately))
+            .where(
+                messages.c.pool.in_(names),
+                messages.c.sent_day >= min(its_day, first_day(instant)),
+                sa.or_(today, lately),
+            )
             .group_by(messages.c.pool)
         )
         ours = {row[0]: [int(n) for n in row[1:]] for row in tx.connection.execute(query)}
@@ -370,6 +407,7 @@ def confirmations_by_chip(
             )
             .where(
                 messages.c.pool.in_(names),
+                messages.c.sent_day >= first_day(since),
                 messages.c.sent_at > since,
                 messages.c.accepted_at <= until,
                 messages.c.confirmable.is_(sa.true()),
@@ -408,11 +446,17 @@ def sends_since(tx: Transaction, pool: str, since: datetime) -> tuple[int, int]:
     """Return (approvals to send, messages that a gateway accepted) of a pool since an instant."""
     approved = sa.select(sa.func.count()).where(
         presend_validations.c.pool == pool,
+        presend_validations.c.day >= first_day(since),
         presend_validations.c.at > since,
         presend_validations.c.subject != "action",
         presend_validations.c.decision == Decision.APPROVE,
     )
-    sent = sa.select(sa.func.count()).where(messages.c.pool == pool, messages.c.sent_at > since, succeeded)
+    sent = sa.select(sa.func.count()).where(
+        messages.c.pool == pool,
+        messages.c.sent_day >= first_day(since),
+        messages.c.sent_at > since,
+        succeeded,
+    )
     run = tx.connection.execute
     return int(run(approved).scalar_one()), int(run(sent).scalar_one())
 
@@ -424,7 +468,9 @@ def all_transitions(tx: Transaction) -> list[Mapping[str, Any]]:
 
 
 def accepted_by_chip(tx: Transaction, pool: str) -> dict[str, int]:
-    """Return how many messages of each chip a gateway has accepted, ever."""
+    """Return how many messages of each chip a gateway has accepted, ever: by the roll-up of a long log."""
+    if pool in looks.long_logs(tx):
+        return rollups.accepted_by_chip(tx, pool)
     query = (
         sa.select(messages.c.sender_chip_id, sa.func.count())
         .where(messages.c.pool == pool, succeeded)

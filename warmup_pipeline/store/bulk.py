@@ -5,12 +5,13 @@ Holds: :func:`insert_rows`, :func:`update_rows`, :func:`upsert_rows`. One statem
 
 PostgreSQL gets the rows of a statement as one list of values, which is one round trip. SQLite is in
 this process, where a round trip costs nothing and making the text of a long list costs more than the
-work itself: it gets one short statement, prepared once, with many sets of parameters.
+work itself: it gets one short statement, prepared once, with many sets of parameters, past SQLAlchemy's
+own handling of each row, which costs several times what SQLite does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -32,11 +33,89 @@ def _is_sqlite(tx: Transaction) -> bool:
     return tx.connection.dialect.name == "sqlite"
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A statement as SQLite's driver takes it, and how each of its values is made of a row.
+
+    Attributes:
+        statement: SQLAlchemy's own, and the row's column by the name of each parameter of it.
+        text: the statement, with a question mark for each value.
+        values: for each of them the row's column (``None`` for a value that is always the same), what
+            makes a stored value of it (``None``: it is one), and that constant.
+    """
+
+    statement: sa.Insert | sa.Update
+    columns: Mapping[str, str]
+    text: str
+    values: tuple[tuple[str | None, Callable[[Any], Any] | None, Any], ...]
+
+    def run(self, tx: Transaction, rows: Sequence[Row]) -> int:
+        """Run it for every row; returns how many rows of the table were met."""
+        if tx.memory is not None:
+            # Its connection makes statements ready itself (``prepared``), and tells the memory of them.
+            given = [{name: row[column] for name, column in self.columns.items()} for row in rows]
+            return int(tx.connection.execute(self.statement, given).rowcount)
+        parameters = [
+            tuple(
+                [
+                    constant if name is None else row[name] if make is None else make(row[name])
+                    for name, make, constant in self.values
+                ]
+            )
+            for row in rows
+        ]
+        return int(tx.connection.exec_driver_sql(self.text, parameters).rowcount)
+
+
+def _prepared(statement: sa.Insert | sa.Update, columns: Mapping[str, sa.Column[Any]]) -> _Prepared:
+    """Prepare a statement.
+
+    Args:
+        statement: the statement.
+        columns: the table's column by the name of the parameter that stands for a row's value of it.
+    """
+    dialect = sqlite.dialect()
+    compiled = statement.compile(dialect=dialect)
+    values: list[tuple[str | None, Callable[[Any], Any] | None, Any]] = []
+    for parameter in compiled.positiontup or ():
+        kind = columns[parameter].type if parameter in columns else compiled.binds[parameter].type
+        make = kind.dialect_impl(dialect).bind_processor(dialect)
+        if parameter in columns:
+            values.append((columns[parameter].name, make, None))
+        else:
+            fixed = compiled.params[parameter]
+            values.append((None, None, fixed if make is None else make(fixed)))
+    named = {parameter: column.name for parameter, column in columns.items()}
+    return _Prepared(statement, named, str(compiled), tuple(values))
+
+
+@lru_cache(maxsize=256)
+def _sqlite_insert(table: sa.Table, names: tuple[str, ...], *, only_new: bool) -> _Prepared:
+    columns = {name: table.c[name] for name in names}
+    statement = sqlite.insert(table).values(
+        {name: sa.bindparam(name, type_=table.c[name].type) for name in names}
+    )
+    return _prepared(statement.on_conflict_do_nothing() if only_new else statement, columns)
+
+
+@lru_cache(maxsize=128)
+def _sqlite_upsert(table: sa.Table, names: tuple[str, ...]) -> _Prepared:
+    keys = [column.name for column in table.primary_key]
+    statement = sqlite.insert(table).values(
+        {name: sa.bindparam(name, type_=table.c[name].type) for name in names}
+    )
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    return _prepared(
+        statement.on_conflict_do_update(index_elements=keys, set_=changed),
+        {name: table.c[name] for name in names},
+    )
+
+
 def insert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows that all have the same keys."""
     for chunk in _chunks(rows):
         if _is_sqlite(tx):
-            tx.connection.execute(_sqlite_insert(table), chunk)
+            _sqlite_insert(table, tuple(chunk[0]), only_new=False).run(tx, chunk)
         else:
             tx.connection.execute(sa.insert(table).values([dict(row) for row in chunk]))
 
@@ -45,28 +124,10 @@ def insert_new_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> No
     """Insert rows; one whose primary key or unique key exists already is left as it is."""
     for chunk in _chunks(rows):
         if _is_sqlite(tx):
-            tx.connection.execute(_sqlite_insert_new(table), chunk)
+            _sqlite_insert(table, tuple(chunk[0]), only_new=True).run(tx, chunk)
         else:
             statement = postgresql.insert(table).values([dict(row) for row in chunk])
             tx.connection.execute(statement.on_conflict_do_nothing())
-
-
-@lru_cache(maxsize=128)
-def _sqlite_insert(table: sa.Table) -> sqlite.Insert:
-    return sqlite.insert(table)
-
-
-@lru_cache(maxsize=128)
-def _sqlite_insert_new(table: sa.Table) -> sqlite.Insert:
-    return sqlite.insert(table).on_conflict_do_nothing()
-
-
-@lru_cache(maxsize=128)
-def _sqlite_upsert(table: sa.Table, names: tuple[str, ...]) -> sqlite.Insert:
-    keys = [column.name for column in table.primary_key]
-    statement = sqlite.insert(table)
-    changed = {name: statement.excluded[name] for name in names if name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def upsert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
@@ -74,7 +135,7 @@ def upsert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     keys = [column.name for column in table.primary_key]
     for chunk in _chunks(rows):
         if _is_sqlite(tx):
-            tx.connection.execute(_sqlite_upsert(table, tuple(chunk[0])), chunk)
+            _sqlite_upsert(table, tuple(chunk[0])).run(tx, chunk)
             continue
         statement = postgresql.insert(table).values([dict(row) for row in chunk])
         changed = {name: statement.excluded[name] for name in chunk[0] if name not in keys}
@@ -95,13 +156,15 @@ class _Condition:
 
 
 @lru_cache(maxsize=256)
-def _sqlite_update(table: sa.Table, names: tuple[str, ...], key: str, where: _Condition) -> sa.Update:
+def _sqlite_update(table: sa.Table, names: tuple[str, ...], key: str, where: _Condition) -> _Prepared:
     statement = (
         sa.update(table)
         .where(table.c[key] == sa.bindparam(f"new_{key}", type_=table.c[key].type))
         .values({n: sa.bindparam(f"new_{n}", type_=table.c[n].type) for n in names if n != key})
     )
-    return statement if where.of is None else statement.where(where.of)
+    if where.of is not None:
+        statement = statement.where(where.of)
+    return _prepared(statement, {f"new_{name}": table.c[name] for name in names})
 
 
 def update_rows(
@@ -125,9 +188,7 @@ def update_rows(
     for chunk in _chunks(rows):
         names = list(chunk[0])
         if _is_sqlite(tx):
-            prepared = _sqlite_update(table, tuple(names), key, _Condition(where))
-            done = tx.connection.execute(prepared, [{f"new_{n}": row[n] for n in names} for row in chunk])
-            changed += int(done.rowcount)
+            changed += _sqlite_update(table, tuple(names), key, _Condition(where)).run(tx, chunk)
             continue
         # A bare NULL in VALUES has no type on PostgreSQL, so every value is bound with its column's type.
         new = (
@@ -149,3 +210,53 @@ def update_rows(
             statement = statement.where(where)
         changed += int(tx.connection.execute(statement).rowcount)
     return changed
+
+
+def write_changed(
+    tx: Transaction,
+    table: sa.Table,
+    rows: Sequence[Row],
+    *,
+    within: sa.ColumnElement[bool],
+    stamps: Mapping[str, Any],
+    whole: bool = False,
+) -> int:
+    """Write the rows that are not there already, as they are, and stamp all of them; returns how many were written.
+
+    What is derived in every cycle is mostly what it was in the cycle before. Reading it and stamping it by
+    one statement costs less than writing it again, on PostgreSQL by far.
+
+    Args:
+        tx: the transaction.
+        table: the table.
+        rows: all with the same keys, the stamps among them.
+        within: the condition that these rows hold, and those that they take the place of.
+        stamps: columns that say when it was derived, with their value: they make no row another one.
+        whole: remove rows within that are not among these.
+    """
+    if tx.memory is not None:
+        # Nothing waits for the disk there, and asking costs as much as writing.
+        if whole:
+            tx.connection.execute(sa.delete(table).where(within))
+            insert_rows(tx, table, rows)
+        else:
+            upsert_rows(tx, table, rows)
+        return len(rows)
+    keys = [column.name for column in table.primary_key]
+    said = [column.name for column in table.c if column.name not in {*keys, *stamps}]
+    query = sa.select(*(table.c[name] for name in (*keys, *said))).where(within)
+    stored = {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in tx.connection.execute(query)}
+    changed = [
+        row
+        for row in rows
+        if stored.pop(tuple([row[name] for name in keys]), None) != tuple([row.get(name) for name in said])
+    ]
+    if whole:
+        gone = sorted(stored)
+        for start in range(0, len(gone), ROWS_PER_STATEMENT):
+            named = sa.tuple_(*(table.c[name] for name in keys)).in_(gone[start : start + ROWS_PER_STATEMENT])
+            tx.connection.execute(sa.delete(table).where(named))
+    upsert_rows(tx, table, changed)
+    if len(changed) < len(rows):
+        tx.connection.execute(sa.update(table).where(within).values(**stamps))
+    return len(changed)

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import ChipStatus, Phase, TrustLevel
-from warmup_pipeline.store.bulk import upsert_rows
+from warmup_pipeline.store.bulk import write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.schema import chip_days
 
@@ -48,8 +48,10 @@ class ChipDayRow:
 
 
 def store(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows, each in place of what stood there for its chip and day."""
-    upsert_rows(tx, chip_days, rows)
+    """Write rows of one pool and day, each in place of what stood there for its chip."""
+    if rows:
+        of_day = sa.and_(chip_days.c.pool == rows[0]["pool"], chip_days.c.day == rows[0]["day"])
+        write_changed(tx, chip_days, rows, within=of_day, stamps={"as_of": rows[0]["as_of"]})
 
 
 def of_pool(tx: Transaction, pool: str, *, first: date | None = None) -> list[ChipDayRow]:

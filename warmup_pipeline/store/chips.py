@@ -69,13 +69,18 @@ _columns = tuple(chips.c[name] for name in Chip.__dataclass_fields__)
 
 
 _ENUMS = {"provider": Provider, "status": ChipStatus, "phase": Phase}
-_typed = tuple((place, _ENUMS[column.name]) for place, column in enumerate(_columns) if column.name in _ENUMS)
+# Members by value: a look-up takes a fifth of what calling the enum does, and every chip has three.
+_typed: tuple[tuple[int, dict[str, Any]], ...] = tuple(
+    (place, {member.value: member for member in _ENUMS[column.name]})
+    for place, column in enumerate(_columns)
+    if column.name in _ENUMS
+)
 
 
 def _chip(row: sa.Row[Any]) -> Chip:
     values = list(row)
-    for place, kind in _typed:
-        values[place] = kind(values[place])
+    for place, member_of in _typed:
+        values[place] = member_of[values[place]]
     return Chip(*values)
 
 

@@ -84,7 +84,10 @@ def pair_key(a: str, b: str) -> str:
 
 
 _columns = tuple(conversations.c[name] for name in Conversation.__dataclass_fields__)
-_unclosed = conversations.c.state != ConversationState.CLOSED
+# Not "other than closed": an index finds what is, not what is not.
+_unclosed = sa.or_(
+    *(conversations.c.state == s for s in ConversationState if s is not ConversationState.CLOSED)
+)
 
 
 def _conversation(row: sa.RowMapping) -> Conversation:
@@ -203,6 +206,7 @@ def _release() -> sa.Update:
         sa.update(conversations)
         .where(
             conversations.c.pool == sa.bindparam("in_pool"),
+            _unclosed,
             conversations.c.claimed_cycle_id.is_not(None),
             conversations.c.claimed_cycle_id != sa.bindparam("but_not_of"),
         )

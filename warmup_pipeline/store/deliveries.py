@@ -27,6 +27,7 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.store.bulk import update_rows
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
+from warmup_pipeline.store.messages import first_day
 from warmup_pipeline.store.schema import (
     activities,
     chip_connections,
@@ -163,7 +164,10 @@ def _among() -> sa.Select[Any]:
 def known_ids(tx: Transaction, pool: str, *, since: datetime) -> set[str]:
     """Return the gateway ids of a pool's messages sent since an instant: what is already one of ours."""
     query = sa.select(messages.c.gateway_message_id).where(
-        messages.c.pool == pool, messages.c.sent_at >= since, messages.c.gateway_message_id.is_not(None)
+        messages.c.pool == pool,
+        messages.c.sent_day >= first_day(since),
+        messages.c.sent_at >= since,
+        messages.c.gateway_message_id.is_not(None),
     )
     return set(tx.connection.execute(query).scalars())
 
@@ -264,19 +268,6 @@ def partner_activities(tx: Transaction, conversation_ids: Collection[str]) -> di
         )
         found |= {row[0]: row[1] for row in tx.connection.execute(query)}
     return found
-
-
-@cache
-def _in_one_of(states: frozenset[MessageState]) -> sa.ColumnElement[bool]:
-    # Not IN: its list is spelled out at execution, which a statement with many sets of parameters forbids.
-    return sa.or_(sa.false(), *(messages.c.state == state for state in sorted(states)))
-
-
-def change_messages(
-    tx: Transaction, rows: Sequence[Mapping[str, Any]], *, of: Collection[MessageState]
-) -> None:
-    """Set columns of messages that are in one of some states: rows of id and the same further columns."""
-    update_rows(tx, messages, rows, where=_in_one_of(frozenset(of)))
 
 
 def change_conversations(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:

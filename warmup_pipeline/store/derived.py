@@ -6,7 +6,7 @@ Holds: replacing and reading them. They are computed from the log and can be rec
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.metrics import ChipMetrics
 from warmup_pipeline.domain.phases import Entered
 from warmup_pipeline.domain.values import MessageKind, MessageState, TrustLevel
-from warmup_pipeline.store.bulk import insert_rows, upsert_rows
+from warmup_pipeline.store.bulk import insert_rows, upsert_rows, write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import (
@@ -67,8 +67,9 @@ def _metrics_of_pool() -> sa.Select[Any]:
 
 
 def store_trust(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace trust scores."""
-    upsert_rows(tx, trust_scores, rows)
+    """Replace the trust scores of a pool's chips."""
+    if rows:
+        _write_changed(tx, trust_scores, rows[0]["pool"], rows)
 
 
 @remembered(trust_scores)
@@ -91,8 +92,21 @@ def trust_levels(tx: Transaction, pool: str) -> dict[str, TrustLevel]:
 
 
 def store_warming_days(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace warming days."""
-    upsert_rows(tx, warming_day, rows)
+    """Replace the warming days of a pool's chips."""
+    if rows:
+        _write_changed(tx, warming_day, rows[0]["pool"], rows, "computed_day")
+
+
+def _write_changed(
+    tx: Transaction,
+    table: sa.Table,
+    pool: str,
+    rows: Sequence[Mapping[str, Any]],
+    *more_stamps: str,
+    whole: bool = False,
+) -> None:
+    stamps = {name: rows[0][name] for name in ("computed_at", *more_stamps)} if rows else {}
+    write_changed(tx, table, rows, within=table.c.pool == pool, stamps=stamps, whole=whole)
 
 
 @remembered(warming_day)
@@ -110,8 +124,7 @@ def _warming_days(*, everywhere: bool) -> sa.Select[Any]:
 
 def store_eligibility(tx: Transaction, pool: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace the whole eligibility of a pool: a chip in its last phase has no rows."""
-    tx.connection.execute(sa.delete(phase_eligibility).where(phase_eligibility.c.pool == pool))
-    insert_rows(tx, phase_eligibility, rows)
+    _write_changed(tx, phase_eligibility, pool, rows, whole=True)
 
 
 def add_transitions(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -154,9 +167,9 @@ def _moved_in() -> sa.Select[Any]:
 
 
 def recent_confirmations(
-    tx: Transaction, pool: str, *, sent_before: datetime, since_day: date, last: int
+    tx: Transaction, pool: str, *, sent_before: datetime, since_day: date, last: int, missing: int
 ) -> dict[str, tuple[int, int]]:
-    """Return, of each chip's last confirmable messages, (confirmed, looked at).
+    """Return, of the last confirmable messages of chips that lack some confirmations, (confirmed, looked at).
 
     Args:
         tx: the transaction.
@@ -164,27 +177,53 @@ def recent_confirmations(
         sent_before: only messages sent before this instant: younger ones may still be confirmed.
         since_day: how far back to look, as a local day.
         last: how many of each chip's newest messages are looked at.
+        missing: only chips of which so many of all these messages, or more, are unconfirmed.
     """
     rows = tx.connection.execute(
         _recent_confirmations(),
-        {"in_pool": pool, "since_day": since_day, "sent_before": sent_before, "last": last},
+        {
+            "in_pool": pool,
+            "since_day": since_day,
+            "since": datetime.combine(since_day, time(0), tzinfo=UTC) - timedelta(hours=14),
+            "sent_before": sent_before,
+            "last": last,
+            "missing": missing,
+        },
     )
     return {row[0]: (int(row[1]), int(row[2])) for row in rows}
 
 
+def _judged(table: Any) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        table.c.sent_day >= sa.bindparam("since_day"),
+        # Before any zone's beginning of that day: so that an index on a time answers.
+        table.c.sent_at >= sa.bindparam("since"),
+        table.c.sent_at < sa.bindparam("sent_before"),
+        table.c.confirmable.is_(sa.true()),
+        table.c.state.in_(
+            [MessageState.ACCEPTED, MessageState.AT_WHATSAPP, MessageState.DELIVERED, MessageState.READ]
+        ),
+    )
+
+
 @cache
 def _recent_confirmations() -> sa.Select[Any]:
-    """By sender, so that an index gives the newest first and no more than those are looked at."""
+    """By sender, so that an index gives the newest first and no more than those are looked at.
+
+    The index on what is unconfirmed is short, whatever the log is like: most chips are not in it.
+    """
+    missed = messages.alias("missed")
+    suspects = (
+        sa.select(missed.c.sender_chip_id)
+        .where(missed.c.pool == sa.bindparam("in_pool"), *_judged(missed), missed.c.confirmed_at.is_(None))
+        .group_by(missed.c.sender_chip_id)
+        .having(sa.func.count() >= sa.bindparam("missing"))
+    )
     newest = (
         sa.select(messages.c.confirmed_at)
         .where(
             messages.c.sender_chip_id == chips.c.id,
-            messages.c.sent_day >= sa.bindparam("since_day"),
-            messages.c.sent_at < sa.bindparam("sent_before"),
-            messages.c.confirmable.is_(sa.true()),
-            messages.c.state.in_(
-                [MessageState.ACCEPTED, MessageState.AT_WHATSAPP, MessageState.DELIVERED, MessageState.READ]
-            ),
+            *_judged(messages),
         )
         .order_by(messages.c.sent_at.desc())
         .limit(sa.bindparam("last", type_=sa.Integer))
@@ -195,4 +234,4 @@ def _recent_confirmations() -> sa.Select[Any]:
         chips.c.id,
         sa.select(sa.func.count(confirmed.c.confirmed_at)).select_from(confirmed).scalar_subquery(),
         sa.select(sa.func.count()).select_from(looked_at).scalar_subquery(),
-    ).where(chips.c.pool == sa.bindparam("in_pool"))
+    ).where(chips.c.pool == sa.bindparam("in_pool"), chips.c.id.in_(suspects))

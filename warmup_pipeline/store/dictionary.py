@@ -97,6 +97,8 @@ _COMMON_COLUMNS: Final[Mapping[str, str]] = {
     "media_kinds": "Kinds of media sent (0-2).",
     "errors_24h": "Errors of the chip's own channel in 24 hours.",
     "restriction_failures": "Sends refused as restricted.",
+    "pictures": "Pictures sent that count.",
+    "audios": "Audio notes sent that count.",
     "days_without_error": "Days since the last error.",
     "last_error_at": "Last error of its own channel (UTC).",
     "last_sent_at": "Last accepted send (UTC).",
@@ -113,6 +115,7 @@ _COMMON_COLUMNS: Final[Mapping[str, str]] = {
 
 _OF_ONE_TABLE: Final[Mapping[str, str]] = {
     "pools.name": "The pool's name.",
+    "row_counts.table_name": "The table.",
     "pools.clock": "system (real time) or stepped (a demo: five minutes per cycle).",
     "pools.created_at": "When it came to be.",
     "chips.phase": "The chip's phase.",

@@ -36,7 +36,7 @@ def some_rows(
         table: the table.
         columns: which columns; a chip's id is shown as its last four digits.
         pool: rows of this pool only.
-        cycle_id: rows of this cycle only.
+        cycle_id: rows of this cycle only, which is of one pool.
         day: rows of this local day only.
         order: columns to order by, ``-`` before the name for the largest first.
         limit: how many at most.
@@ -52,7 +52,8 @@ def some_rows(
         else:
             shown.append(column)
     query = sa.select(*shown).select_from(source).limit(limit)
-    for name, value in (("pool", pool), ("cycle_id", cycle_id), ("day", day)):
+    # Not both: for the order's sake SQLite would go through the pool to find the cycle.
+    for name, value in (("pool", pool if cycle_id is None else None), ("cycle_id", cycle_id), ("day", day)):
         if value is not None:
             query = query.where(table.c[name] == value)
     for name in order:

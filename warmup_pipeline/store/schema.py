@@ -9,6 +9,8 @@ or ending in ``_day`` are local calendar days of the policy's zone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy import (
     Boolean,
@@ -311,6 +313,13 @@ activities = Table(
     Index("ix_activities_chip_id_day", "chip_id", "day"),
     Index("ix_activities_day_pool", "day", "pool"),
     Index("ix_activities_cycle_id", "cycle_id"),
+    Index(
+        "ix_activities_imported",
+        "pool",
+        "day",
+        sqlite_where=sa.text("source = 'import'"),
+        postgresql_where=sa.text("source = 'import'"),
+    ),
     comment="Planned openings and markings.",
 )
 
@@ -353,6 +362,7 @@ conversations = Table(
     Index("ix_conversations_pool_state_next_due_at", "pool", "state", "next_due_at"),
     Index("ix_conversations_pair_key_created_at", "pair_key", "created_at"),
     Index("ix_conversations_pool_opened_at", "pool", "opened_at"),
+    Index("ix_conversations_pool_opened_day", "pool", "opened_day"),
     Index("ix_conversations_opener_chip_id", "opener_chip_id"),
     Index("ix_conversations_responder_chip_id", "responder_chip_id"),
     comment="Threads of turns between two chips.",
@@ -407,7 +417,7 @@ presend_validations = Table(
     CheckConstraint("subject IN ('opening', 'reply', 'action')", name="subject_known"),
     CheckConstraint("(decision = 'approve') = (reason IS NULL)", name="refusal_has_a_reason"),
     UniqueConstraint("cycle_id", "sender_chip_id", "subject"),
-    Index("ix_presend_validations_pool_day", "pool", "day"),
+    Index("ix_presend_validations_pool_day_decision", "pool", "day", "decision"),
     Index("ix_presend_validations_sender_chip_id_at", "sender_chip_id", "at"),
     Index(
         "ix_presend_validations_unused",
@@ -472,7 +482,111 @@ messages = Table(
     Index("ix_messages_pool_state_sent_at", "pool", "state", "sent_at"),
     Index("ix_messages_gateway_message_id", "gateway_message_id"),
     Index("ix_messages_cycle_id", "cycle_id"),
+    Index(
+        "ix_messages_activity_id",
+        "activity_id",
+        sqlite_where=sa.text("activity_id IS NOT NULL"),
+        postgresql_where=sa.text("activity_id IS NOT NULL"),
+    ),
+    Index(
+        "ix_messages_unconfirmed",
+        "pool",
+        "sender_chip_id",
+        "sent_at",
+        sqlite_where=sa.text("confirmable IS 1 AND confirmed_at IS NULL"),
+        postgresql_where=sa.text("confirmable IS true AND confirmed_at IS NULL"),
+    ),
     comment="Every turn whose HTTP call began, or was about to.",
+)
+
+
+def _sums() -> list[Column[Any]]:
+    """Return the columns of sums over messages, for the tables that keep such sums."""
+    return [
+        Column(
+            "sent", Integer, nullable=False, comment="Sends that count: confirmed where that is required."
+        ),
+        Column("received", Integer, nullable=False, comment="The same of other chips' sends to this one."),
+        Column("attempted", Integer, nullable=False),
+        Column("succeeded", Integer, nullable=False),
+        Column("unknown", Integer, nullable=False),
+        Column("confirmable", Integer, nullable=False, comment="Accepted sends that can be confirmed."),
+        Column("confirmed", Integer, nullable=False, comment="Of those, the confirmed ones."),
+        Column("pictures", Integer, nullable=False),
+        Column("audios", Integer, nullable=False),
+        Column("restrictions", Integer, nullable=False, comment="Sends refused as restricted."),
+        Column("two_way", Integer, nullable=False, comment="Two-way conversations, by their first day."),
+        Column("sends", Integer, nullable=False, comment="Its sends, whatever became of them."),
+        Column("delivered", Integer, nullable=False, comment="Accepted sends that were confirmed."),
+        Column("failed", Integer, nullable=False, comment="Attempts that certainly failed."),
+        Column("heard", Integer, nullable=False, comment="Other chips' accepted sends to this one."),
+    ]
+
+
+chip_message_days = Table(
+    "chip_message_days",
+    metadata,
+    _chip("chip_id"),
+    Column("day", Date, nullable=False),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    *_sums(),
+    Column("last_error_at", UtcDateTime),
+    Column("last_sent_at", UtcDateTime),
+    PrimaryKeyConstraint("chip_id", "day"),
+    Index("ix_chip_message_days_pool_day", "pool", "day"),
+    Index("ix_chip_message_days_chip_id_last_error_at", "chip_id", "last_error_at"),
+    Index("ix_chip_message_days_chip_id_last_sent_at", "chip_id", "last_sent_at"),
+    comment="Roll-up of a long message log: what each chip's messages of each local day come to.",
+)
+
+chip_message_totals = Table(
+    "chip_message_totals",
+    metadata,
+    Column("chip_id", Id, ForeignKey("chips.id"), primary_key=True),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    *_sums(),
+    Index("ix_chip_message_totals_pool", "pool"),
+    comment="The sums of chip_message_days over all days.",
+)
+
+chip_message_touches = Table(
+    "chip_message_touches",
+    metadata,
+    _chip("chip_id"),
+    Column("day", Date, nullable=False),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    Column("rolled_at", UtcDateTime, comment="The tick that rolled the day up again; empty until then."),
+    PrimaryKeyConstraint("chip_id", "day"),
+    Index("ix_chip_message_touches_pool_rolled_at", "pool", "rolled_at"),
+    comment="Days of chips whose messages changed: what the roll-up has to look at again.",
+)
+
+message_rollups = Table(
+    "message_rollups",
+    metadata,
+    Column("pool", String(64), ForeignKey("pools.name"), primary_key=True),
+    Column("since", UtcDateTime, nullable=False, comment="The tick at which its log had become long."),
+    Column("verified_on", Date, comment="Last local day on which it was found equal to the whole log."),
+    comment="Pools whose message log is long, so that it is rolled up.",
+)
+
+whole_looks = Table(
+    "whole_looks",
+    metadata,
+    Column("check_name", String(64), nullable=False, comment="The check that looked."),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    Column("clean_on", Date, nullable=False, comment="Last local day on which it found nothing wrong."),
+    PrimaryKeyConstraint("check_name", "pool"),
+    comment="When a check last looked at the whole of a long log and found nothing wrong.",
+)
+
+row_counts = Table(
+    "row_counts",
+    metadata,
+    Column("table_name", String(64), primary_key=True),
+    Column("until_day", Date, nullable=False, comment="The last day of which rows are in it."),
+    Column("rows", Integer, nullable=False, comment="Rows of the table up to that day."),
+    comment="How many old rows long tables have: counted once a local day.",
 )
 
 imported_interactions = Table(
@@ -692,6 +806,12 @@ daily_summary = Table(
     Column("cycles_missed", Integer),
     Column("worst_cycle_s", Float),
     PrimaryKeyConstraint("day", "scope", "scope_id"),
+    Index(
+        "ix_daily_summary_running",
+        "day",
+        sqlite_where=sa.text("final IS 0"),
+        postgresql_where=sa.text("final IS false"),
+    ),
     CheckConstraint("scope IN ('all', 'pool', 'chip')", name="scope_known"),
     comment="What happened on each local day, for everything, each pool and each chip.",
 )

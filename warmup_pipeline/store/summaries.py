@@ -16,12 +16,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import ActivityState, Decision, MessageState
+from warmup_pipeline.store import rollups
 from warmup_pipeline.store.attempts import count_of, failed, old_attempt, succeeded
-from warmup_pipeline.store.bulk import insert_rows
+from warmup_pipeline.store.bulk import insert_rows, write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import (
     activities,
+    chip_message_days,
     chips,
     conversations,
     cycles,
@@ -70,8 +72,13 @@ class PoolDay:
 
 @remembered(activities, messages, deferrals, presend_validations, conversations, phase_transitions)
 def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, ChipDay]:
-    """Return what every chip (of a pool) did on a local day, by chip id; chips that did nothing are left out."""
+    """Return what every chip (of a pool) did on a local day, by chip id; chips that did nothing are left out.
+
+    Of a pool by itself whose roll-up says what its messages come to, it is the roll-up that is read; of all
+    pools together everything is summed straight from the log.
+    """
     found: dict[str, ChipDay] = {}
+    rolled_up = pool is not None and rollups.speaks_for(tx, pool)
 
     def of(chip_id: str, pool: str) -> ChipDay:
         return found.setdefault(chip_id, ChipDay(pool))
@@ -83,7 +90,7 @@ def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, C
 
     for chip_id, pool, kind, state, count in run("planned"):
         of(chip_id, pool).activities.setdefault(kind, {})[state] = int(count)
-    for chip_id, pool, accepted, delivered, lost, unknown in run("sent"):
+    for chip_id, pool, accepted, delivered, lost, unknown in () if rolled_up else run("sent"):
         one = of(chip_id, pool)
         one.sent, one.delivered, one.failed, one.unknown = (
             int(accepted),
@@ -92,8 +99,12 @@ def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, C
             int(unknown),
         )
         one.succeeded, one.failed_attempts = one.sent, one.failed
-    for chip_id, pool, count in run("received"):
+    for chip_id, pool, count in () if rolled_up else run("received"):
         of(chip_id, pool).received = int(count)
+    for chip_id, pool, accepted, delivered, lost, unknown, heard in run("rolled_up") if rolled_up else ():
+        one = of(chip_id, pool)
+        one.sent, one.delivered, one.failed, one.unknown = accepted, delivered, lost, unknown
+        one.succeeded, one.failed_attempts, one.received = accepted, lost, heard
     for chip_id, pool, reason, count in run("put_off"):
         of(chip_id, pool).deferrals[reason] = int(count)
     for chip_id, pool, reason, count in run("refused"):
@@ -146,6 +157,20 @@ def _day_queries() -> Mapping[str, sa.Select[Any]]:
         .where(of_any_pool(messages), messages.c.sent_day == day, succeeded)
         .group_by(messages.c.recipient_chip_id, messages.c.pool)
     )
+    rolled = chip_message_days
+    rolled_up = sa.select(
+        rolled.c.chip_id,
+        rolled.c.pool,
+        rolled.c.succeeded,
+        rolled.c.delivered,
+        rolled.c.failed,
+        rolled.c.unknown,
+        rolled.c.heard,
+    ).where(
+        rolled.c.day == day,
+        # As in the log: a chip to which something was only attempted did nothing itself.
+        sa.or_(rolled.c.sends > 0, rolled.c.heard > 0),
+    )
     put_off = (
         sa.select(deferrals.c.chip_id, deferrals.c.pool, deferrals.c.reason, sa.func.count())
         .where(deferrals.c.day == day)
@@ -171,7 +196,7 @@ def _day_queries() -> Mapping[str, sa.Select[Any]]:
     )
     opened = (
         sa.select(conversations.c.opener_chip_id, conversations.c.pool, sa.func.count())
-        .where(conversations.c.opened_day == day)
+        .where(of_any_pool(conversations), conversations.c.opened_day == day)
         .group_by(conversations.c.opener_chip_id, conversations.c.pool)
     )
     moved = (
@@ -188,6 +213,7 @@ def _day_queries() -> Mapping[str, sa.Select[Any]]:
         "planned": planned,
         "sent": sent,
         "received": received,
+        "rolled_up": rolled_up,
         "put_off": put_off,
         "refused": refused,
         "opened": opened,
@@ -233,10 +259,12 @@ def cycles_of_day(
 
 def first_tick(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
     """Return each pool's (or one's) first tick ever: before it no cycle can have been missed."""
-    query = sa.select(cycles.c.pool, sa.func.min(cycles.c.tick)).group_by(cycles.c.pool)
+    # By pool: grouping would go through every cycle there ever was.
+    first = sa.select(sa.func.min(cycles.c.tick)).where(cycles.c.pool == pools.c.name).scalar_subquery()
+    query = sa.select(pools.c.name, sa.type_coerce(first, cycles.c.tick.type))
     if pool is not None:
-        query = query.where(cycles.c.pool == pool)
-    return {row[0]: row[1] for row in tx.connection.execute(query)}
+        query = query.where(pools.c.name == pool)
+    return {row[0]: row[1] for row in tx.connection.execute(query) if row[1] is not None}
 
 
 _SUMMARY_LOCK: Final = 0x57_41_52_4D
@@ -256,23 +284,25 @@ def hold_summary(tx: Transaction) -> None:
 
 def replace_day(tx: Transaction, day: date, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace the summary of a day."""
-    tx.connection.execute(sa.delete(daily_summary).where(daily_summary.c.day == day))
-    insert_rows(tx, daily_summary, rows)
+    _replace(tx, daily_summary.c.day == day, rows)
 
 
 def replace_pool_day(tx: Transaction, day: date, pool: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace what the summary of a day says of a pool and its chips."""
     own_chips = sa.select(chips.c.id).where(chips.c.pool == pool)
-    tx.connection.execute(
-        sa.delete(daily_summary).where(
-            daily_summary.c.day == day,
-            sa.or_(
-                sa.and_(daily_summary.c.scope == "pool", daily_summary.c.scope_id == pool),
-                sa.and_(daily_summary.c.scope == "chip", daily_summary.c.scope_id.in_(own_chips)),
-            ),
-        )
+    mine = sa.and_(
+        daily_summary.c.day == day,
+        sa.or_(
+            sa.and_(daily_summary.c.scope == "pool", daily_summary.c.scope_id == pool),
+            sa.and_(daily_summary.c.scope == "chip", daily_summary.c.scope_id.in_(own_chips)),
+        ),
     )
-    insert_rows(tx, daily_summary, rows)
+    _replace(tx, mine, rows)
+
+
+def _replace(tx: Transaction, within: sa.ColumnElement[bool], rows: Sequence[Mapping[str, Any]]) -> None:
+    stamps = {"as_of": rows[0]["as_of"]} if len({row["as_of"] for row in rows}) == 1 else {}
+    write_changed(tx, daily_summary, rows, within=within, stamps=stamps, whole=True)
 
 
 def replace_everything(tx: Transaction, day: date, row: Mapping[str, Any]) -> None:
@@ -341,6 +371,12 @@ def _has_moved(tx: Transaction, day: date, pool: str) -> bool:
         count_of(failed),
         count_of(messages.c.state == MessageState.UNKNOWN),
     ).where(messages.c.pool == pool, messages.c.sent_day == day)
+    if rollups.speaks_for(tx, pool):
+        rolled = chip_message_days
+        names = ("succeeded", "delivered", "failed", "unknown")
+        sends = sa.select(*(sa.func.coalesce(sa.func.sum(rolled.c[name]), 0) for name in names)).where(
+            rolled.c.pool == pool, rolled.c.day == day
+        )
     if tuple(tx.connection.execute(sends).one()) != tuple(
         stored[name] for name in ("sent", "delivered", "failed", "unknown")
     ):

@@ -24,7 +24,7 @@ from warmup_pipeline.domain.values import (
     FailureClass,
     MessageState,
 )
-from warmup_pipeline.store import chips, conversations, deliveries
+from warmup_pipeline.store import chips, conversations, deliveries, message_writes
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.deliveries import UNDELIVERED, OpenMessage
 from warmup_pipeline.store.engine import Transaction
@@ -126,7 +126,7 @@ def apply_receipts(tx: Transaction, world: World, receipts: Sequence[Receipt], *
             # It was confirmed when it was delivered, if that was told.
             _read(tx, by_state.get(state, []), below)
         else:
-            deliveries.change_messages(tx, by_state.get(state, []), of=below)
+            message_writes.change(tx, by_state.get(state, []), of=below)
     if given_up:
         _give_back(tx, world, given_up)
     failures = {r.message_id: r for r in highest.values() if r.state is MessageState.FAILED}
@@ -143,8 +143,8 @@ def apply_receipts(tx: Transaction, world: World, receipts: Sequence[Receipt], *
 def _read(tx: Transaction, rows: Sequence[Mapping[str, Any]], below: Sequence[MessageState]) -> None:
     undelivered = [state for state in below if state is not MessageState.DELIVERED]
     only_read = [{"id": row["id"], "state": row["state"]} for row in rows]
-    deliveries.change_messages(tx, only_read, of=[MessageState.DELIVERED])
-    deliveries.change_messages(tx, rows, of=undelivered)
+    message_writes.change(tx, only_read, of=[MessageState.DELIVERED])
+    message_writes.change(tx, rows, of=undelivered)
 
 
 def _give_back(tx: Transaction, world: World, arrived: Mapping[str, OpenMessage]) -> None:
@@ -154,7 +154,7 @@ def _give_back(tx: Transaction, world: World, arrived: Mapping[str, OpenMessage]
     closed, and what its sender's chip has had of it (its last error, a rest) stays.
     """
     turns = [m for m in arrived.values() if m.turn > m.turns_accepted]
-    deliveries.change_messages(
+    message_writes.change(
         tx,
         [{"id": i, "failure_class": None} for i in sorted(arrived)],
         of=sorted(CONFIRMED_STATES),
@@ -229,7 +229,7 @@ def _fail_late(
                 "confirmed_at": None,
             }
         )
-    deliveries.change_messages(tx, rows, of=UNDELIVERED)
+    message_writes.change(tx, rows, of=UNDELIVERED)
     last_turns: dict[str, OpenMessage] = {}
     for message in failed.values():
         if message.turn == message.turns_accepted:

@@ -16,6 +16,7 @@ from warmup_pipeline.domain.degrade import (
     CONFIRMABLE_AFTER,
     JUDGED_DELIVERIES,
     RESTRICTED,
+    SIGNALS_FROM_MISSING,
     UNCONFIRMED,
     BrakeSignal,
     Hold,
@@ -42,7 +43,7 @@ from warmup_pipeline.domain.phases import (
 from warmup_pipeline.domain.presend import ChipStanding, is_connected
 from warmup_pipeline.domain.trust import TrustInputs, trust_score
 from warmup_pipeline.domain.values import ChipStatus, ConnectionState, Phase, TrustLevel
-from warmup_pipeline.store import chips, connections, conversations, messages
+from warmup_pipeline.store import chips, connections, conversations, counts, rollups
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
@@ -103,15 +104,26 @@ def braked_chips(tx: Transaction, world: World, pool: str, at: datetime) -> froz
 # -- computing, for a whole pool -------------------------------------------------------------------
 
 
-def compute_metrics(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, ChipMetrics]:
-    """Return the metrics of every chip of a pool, from the log and the opening balances."""
+def compute_metrics(
+    tx: Transaction, world: World, pool: str, at: datetime, *, wholly: bool = False
+) -> dict[str, ChipMetrics]:
+    """Return the metrics of every chip of a pool, from the log and the opening balances.
+
+    Args:
+        tx: the transaction.
+        world: its policy and zone.
+        pool: the pool.
+        at: the moment.
+        wholly: sum the whole log, although it is long and its roll-up says what it comes to.
+    """
     day = local_day(at, world.policy.zone)
-    counts = messages.counts(tx, pool, at=at, day=day)
+    of_log = counts.counts if wholly or not rollups.serves(tx, pool, at=at) else rollups.counts
+    summed = of_log(tx, pool, at=at, day=day)
     balances = chips.balances(tx, pool)
     partners = conversations.partners_on(tx, pool, day)
     return {
         chip.id: chip_metrics(
-            replace(counts.get(chip.id, _NOTHING), partners_today=len(partners.get(chip.id, ()))),
+            replace(summed.get(chip.id, _NOTHING), partners_today=len(partners.get(chip.id, ()))),
             balances.get(chip.id, _NO_BALANCE),
             at=at,
             today=day,
@@ -122,6 +134,7 @@ def compute_metrics(tx: Transaction, world: World, pool: str, at: datetime) -> d
 
 
 def _metrics(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, ChipMetrics]:
+    rollups.bring_up(tx, pool, at=at)
     found = compute_metrics(tx, world, pool, at)
     derived_store.store_metrics(tx, pool, found, at=at)
     return found
@@ -168,13 +181,14 @@ def _trust(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, 
 
 def _warming_days(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, int | None]:
     zone = world.policy.zone
+    every_chip = chips.of_pool(tx, pool)
+    references = {chip.id: reference_of(chip) for chip in every_chip}
     found = {
         chip.id: warming_day(
-            status=chip.status, role=chip.role, reference=reference_of(chip), at=at, zone=zone
+            status=chip.status, role=chip.role, reference=references[chip.id], at=at, zone=zone
         )
-        for chip in chips.of_pool(tx, pool)
+        for chip in every_chip
     }
-    references = {chip.id: reference_of(chip) for chip in chips.of_pool(tx, pool)}
     derived_store.store_warming_days(
         tx,
         [
@@ -371,6 +385,7 @@ def _signal_unconfirmed(tx: Transaction, cycle: Cycle) -> None:
         sent_before=cycle.tick - CONFIRMABLE_AFTER,
         since_day=cycle.day - timedelta(days=RECENT_DELIVERIES_DAYS),
         last=JUDGED_DELIVERIES,
+        missing=SIGNALS_FROM_MISSING,
     )
     bad = [i for i, (confirmed, looked_at) in sorted(lately.items()) if delivery_signal(confirmed, looked_at)]
     lasting = {i: at for i in bad for kind, at in known.get(i, ()) if kind == UNCONFIRMED}

@@ -26,7 +26,7 @@ from warmup_pipeline.domain.values import (
     MessageState,
 )
 from warmup_pipeline.gateways.base import Accepted, GatewayError, Listed
-from warmup_pipeline.store import activities, chips, connections, conversations, messages
+from warmup_pipeline.store import activities, chips, connections, conversations, message_writes, messages
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.conversations import Conversation
 from warmup_pipeline.store.cycles import Cycle
@@ -171,7 +171,7 @@ def _changes(world: World, cycle: Cycle, outcomes: Sequence[Outcome], standing: 
 
 
 def _write(tx: Transaction, cycle: Cycle, changes: _Changes) -> None:
-    noted = messages.record(tx, changes.accepted) + messages.record(tx, changes.refused)
+    noted = message_writes.record(tx, changes.accepted) + message_writes.record(tx, changes.refused)
     if noted != len(changes.accepted) + len(changes.refused):
         raise _NotOursAnyMore
     conversations.change(tx, changes.opened)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from warmup_pipeline.domain.values import ACCEPTED_STATES, ActivityState, FailureClass, MessageState
-from warmup_pipeline.store import activities, chips, conversations, messages, validations
+from warmup_pipeline.store import activities, chips, conversations, message_writes, messages, validations
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 
@@ -49,7 +49,7 @@ def reconcile(tx: Transaction, cycle: Cycle) -> Reconciled:
     """Put right what earlier cycles of the pool left behind; see the module's text."""
     lapsed = validations.lapse_unused(tx, cycle.pool, but_not_of=cycle.id)
     interrupted = messages.interrupted(tx, cycle.pool, but_not_of=cycle.id)
-    messages.record(
+    message_writes.record(
         tx,
         [
             {

@@ -30,7 +30,7 @@ from warmup_pipeline.domain.values import (
     Provider,
 )
 from warmup_pipeline.gateways.base import Listed, Listing
-from warmup_pipeline.store import conversations, deliveries
+from warmup_pipeline.store import conversations, deliveries, message_writes
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.deliveries import OpenMessage
@@ -331,7 +331,7 @@ def _accept(
                 completed[message.conversation_id] = "completed"
         if message.activity_id is not None:
             openings[message.conversation_id] = message
-    deliveries.change_messages(tx, rows, of=[MessageState.UNKNOWN])
+    message_writes.change(tx, rows, of=[MessageState.UNKNOWN])
     deliveries.change_conversations(tx, moved)
     deliveries.change_conversations(tx, opened)
     conversations.change(tx, going_on)
@@ -383,7 +383,7 @@ def _fail(tx: Transaction, cycle: Cycle, found: Sequence[tuple[OpenMessage, Find
                     "cycle_id": cycle.id,
                 }
             )
-    deliveries.change_messages(tx, rows, of=[MessageState.UNKNOWN])
+    message_writes.change(tx, rows, of=[MessageState.UNKNOWN])
     conversations.close(tx, {m.conversation_id: "turn_failed" for m, _ in found}, at=cycle.tick)
     deliveries.change_activities(tx, ended, of=ActivityState.UNKNOWN)
 

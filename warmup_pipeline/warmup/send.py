@@ -33,7 +33,7 @@ from warmup_pipeline.domain.values import (
 from warmup_pipeline.gateways.base import Content, GatewayError, Trace
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store import activities as activity_store
-from warmup_pipeline.store import chips, conversations, messages, operators, validations
+from warmup_pipeline.store import chips, conversations, message_writes, operators, validations
 from warmup_pipeline.store import pairings as pairing_store
 from warmup_pipeline.store.activities import Activity, Deferral
 from warmup_pipeline.store.chips import Chip
@@ -351,7 +351,7 @@ class _Sender:
         with self._world.store.write() as tx:
             hold_pool(self._world, tx, self._cycle)
             validations.spend(tx, [approval.id for approval, *_ in ready], at=self._cycle.tick)
-            messages.insert(tx, rows)
+            message_writes.insert(tx, rows)
 
     def _can_be_confirmed(self, hub: GatewayHub, sender: Chip, recipient_id: str | None) -> bool:
         """Whether either end's gateway can be asked, or the sender's tells by itself."""
@@ -515,7 +515,7 @@ class _Sender:
                 )
         with self._world.store.write() as tx:
             hold_pool(self._world, tx, self._cycle)
-            messages.withdraw(tx, [message_id(a) for a in approvals if a.subject != validations.ACTION])
+            message_writes.withdraw(tx, [message_id(a) for a in approvals if a.subject != validations.ACTION])
             validations.lapse(tx, [a.id for a in approvals])
             conversations.close(tx, closed, at=self._cycle.tick)
             conversations.change(tx, replies)

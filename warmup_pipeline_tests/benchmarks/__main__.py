@@ -17,9 +17,11 @@ from typing import Any, Final
 BENCHMARKS: Final = {
     "cycle": "warmup_pipeline_tests.benchmarks.cycle",
     "dagster-overhead": "warmup_pipeline_tests.benchmarks.dagster_overhead",
+    "derive": "warmup_pipeline_tests.benchmarks.derive",
     "pairing": "warmup_pipeline_tests.benchmarks.pairing",
     "pools": "warmup_pipeline_tests.benchmarks.pools",
     "simulate": "warmup_pipeline_tests.benchmarks.simulate",
+    "store": "warmup_pipeline_tests.benchmarks.store",
     "webhooks": "warmup_pipeline_tests.benchmarks.webhooks",
 }
 

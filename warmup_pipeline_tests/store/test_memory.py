@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from warmup_pipeline.store import messages, operators, pools, summaries
+from warmup_pipeline.store import counts, operators, pools, summaries
 from warmup_pipeline.store.engine import Store, Transaction
 from warmup_pipeline.store.scratch import ScratchStore, scratch_store
 
@@ -54,7 +54,7 @@ def test_sums_of_days_long_over_are_asked_once_until_a_message_of_such_a_day_mov
 ) -> None:
     def count() -> int:
         with scratch.read() as tx:
-            messages.counts(tx, "default", at=AT, day=AT.date())
+            counts.counts(tx, "default", at=AT, day=AT.date())
             operators.kill_switches_at(tx, AT)
         return sum("messages.sender_chip_id" in text for text in asked)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
 from warmup_pipeline.store import chips, migrate, pools
-from warmup_pipeline.store.bulk import insert_rows, update_rows
+from warmup_pipeline.store.bulk import insert_rows, update_rows, write_changed
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Store, StoreUrlError, parse_url
 from warmup_pipeline.store.schema import chips as chips_table
-from warmup_pipeline.store.schema import conversations, cycles, metadata
+from warmup_pipeline.store.schema import conversations, cycles, metadata, warming_day
 from warmup_pipeline_tests.support import MORNING, chip_row, run_sql
 
 
@@ -165,3 +166,33 @@ def test_a_chip_never_shows_its_number_by_itself(sqlite_store: Store, tmp_path: 
         (chip,) = chips.of_pool(tx)
     assert row["phone"] not in repr(chip)
     assert row["last4"] in repr(chip)
+
+
+def test_what_is_derived_again_and_has_not_changed_is_stamped_and_not_written_again(store: Store) -> None:
+    chip_ids = [row["id"] for row in put_chips(store, 3)]
+
+    def row(chip_id: str, days: int | None, at: datetime) -> dict[str, Any]:
+        return {
+            "chip_id": chip_id,
+            "pool": "default",
+            "computed_at": at,
+            "computed_day": at.date(),
+            "age_reference": MORNING,
+            "warming_day": days,
+        }
+
+    def write(rows: list[dict[str, Any]], at: datetime, *, whole: bool = False) -> int:
+        stamps = {"computed_at": at, "computed_day": at.date()}
+        with store.write() as tx:
+            mine = warming_day.c.pool == "default"
+            return write_changed(tx, warming_day, rows, within=mine, stamps=stamps, whole=whole)
+
+    later = MORNING + timedelta(minutes=5)
+    assert write([row(chip_id, 1, MORNING) for chip_id in chip_ids], MORNING) == 3
+    assert write([row(chip_id, n or 1, later) for n, chip_id in enumerate(chip_ids)], later) == 1
+    assert write([row(chip_id, None, later) for chip_id in chip_ids[:1]], later, whole=True) == 1
+    with store.read() as tx:
+        found = list(tx.connection.execute(sa.select(warming_day)).mappings())
+    assert [(one["chip_id"], one["warming_day"], one["computed_at"]) for one in found] == [
+        (chip_ids[0], None, later)
+    ]

@@ -25,7 +25,7 @@ from warmup_pipeline.domain.values import (
     Phase,
     Provider,
 )
-from warmup_pipeline.store import conversations, messages, schema, validations
+from warmup_pipeline.store import conversations, message_writes, schema, validations
 from warmup_pipeline.store.bulk import insert_new_rows
 from warmup_pipeline.store.conversations import pair_key
 from warmup_pipeline.store.engine import Store
@@ -157,7 +157,7 @@ def logged(
                     }
                 ],
             )
-            messages.insert(
+            message_writes.insert(
                 tx,
                 [
                     {

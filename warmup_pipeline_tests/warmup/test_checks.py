@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from warmup_pipeline.domain.health import Severity, Verdict
+from warmup_pipeline.store import rollups
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.checks import CHECKS
-from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, run_sql
+from warmup_pipeline_tests.support import MORNING, Lab, chip_row, due_openings, open_lab, run_sql
 
 JUDGES = {spec.name: spec.judge for spec in CHECKS}
 
@@ -143,3 +145,52 @@ def test_a_pool_without_chips_taking_part_is_not_pairable(sqlite_store: Store) -
         verdict = JUDGES["pool_is_pairable"](empty.world)
     assert not verdict.passed
     assert "no chip takes part" in verdict.summary
+
+
+def begin_a_roll_up(lab: Lab) -> None:
+    with lab.store.write() as tx:
+        rollups.start(tx, lab.pool, at=lab.now)
+    lab.cycle()
+
+
+def test_of_a_long_log_a_row_edited_behind_it_is_found_the_next_day_at_the_latest_and_put_right(
+    lab: Lab,
+) -> None:
+    begin_a_roll_up(lab)
+    judge = JUDGES["metrics_match_log"]
+    assert judge(lab.world).numbers["pools_summed_wholly"] == 1
+    # In the evening nothing happens any more that would have those days looked at again.
+    lab.move_to(MORNING + timedelta(hours=14))
+    lab.cycles(3)
+    run_sql(lab.store, "UPDATE messages SET state = 'failed', failure_class = 'recipient' WHERE turn = 1")
+    verdict = judge(lab.world)
+    assert (verdict.passed, verdict.numbers["pools_summed_wholly"]) == (True, 0)
+    lab.move_to(MORNING + timedelta(days=1))
+    lab.cycle()
+    verdict = judge(lab.world)
+    assert (verdict.passed, verdict.severity) == (False, Severity.ERROR)
+    assert verdict.numbers["pools_summed_wholly"] == 1
+    # It is summed wholly in every cycle until it agrees, which it does after the next one.
+    lab.cycle()
+    verdict = judge(lab.world)
+    assert (verdict.passed, verdict.numbers["pools_summed_wholly"]) == (True, 1)
+    assert judge(lab.world).numbers["pools_summed_wholly"] == 0
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        f"UPDATE chip_metrics SET sent_total = 99 WHERE chip_id = {ONE}",
+        "UPDATE chip_message_totals SET sent = sent + 1",
+        "UPDATE chip_message_days SET sent = sent + 1",
+    ],
+)
+def test_of_a_long_log_what_was_edited_of_metrics_or_their_roll_up_is_found_at_once(
+    lab: Lab, sabotage: str
+) -> None:
+    begin_a_roll_up(lab)
+    judge = JUDGES["metrics_match_log"]
+    assert judge(lab.world).passed
+    lab.cycle()
+    run_sql(lab.store, sabotage)
+    assert not judge(lab.world).passed

@@ -30,7 +30,7 @@ from warmup_pipeline.gateways.simulator import (
     SimulatorSettings,
 )
 from warmup_pipeline.gateways.simulator.wire import Request
-from warmup_pipeline.store import messages
+from warmup_pipeline.store import counts
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.timelapse import (
@@ -396,8 +396,8 @@ def test_the_audited_pool_wakes_up_as_the_issue_demands() -> None:
     by_phase: dict[str, list[int]] = {}
     for row in received:
         by_phase.setdefault(row["phase"], []).append(row["received"])
-    for counts in by_phase.values():
-        assert max(counts) <= 2 * mean(counts)
+    for received_by_each in by_phase.values():
+        assert max(received_by_each) <= 2 * mean(received_by_each)
 
 
 def test_a_pool_begins_at_the_moment_of_its_export_or_is_moved_to_the_one_asked() -> None:
@@ -474,7 +474,7 @@ def what_is_remembered(store: Store) -> Any:
     with store.read() as tx:
         (newest,) = rows_of(store, "SELECT max(computed_at) AS at FROM chip_metrics")
         at = datetime.fromisoformat(newest["at"]).replace(tzinfo=UTC)
-        return messages.counts(tx, "default", at=at, day=at.astimezone(ZONE).date())
+        return counts.counts(tx, "default", at=at, day=at.astimezone(ZONE).date())
 
 
 def what_is_asked(store: Store) -> Any:

@@ -9,7 +9,7 @@ from typing import Final
 
 from warmup_pipeline.domain.values import MARCAR_LIDO
 from warmup_pipeline.gateways.base import Gateway, Received
-from warmup_pipeline.store import messages
+from warmup_pipeline.store import message_writes, messages
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.messages import Unread
 from warmup_pipeline.warmup.activities.registry import Work
@@ -36,7 +36,7 @@ class MarcarLido:
 
     def record(self, tx: Transaction, done: Mapping[str, Sequence[Unread]], *, at: datetime) -> None:
         """Keep that they were marked."""
-        messages.change(
+        message_writes.change(
             tx,
             [{"id": item.message_id, "marked_read_at": at} for items in done.values() for item in items],
         )

@@ -17,6 +17,7 @@ from warmup_pipeline.domain.policy import HARD_CAPS
 from warmup_pipeline.store import audit
 from warmup_pipeline.store.audit import Found, PhaseLimits
 from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
+from warmup_pipeline.warmup.checks.depth import due_depth, note_whole
 from warmup_pipeline.warmup.checks.scene import load_scene, none_wrong
 from warmup_pipeline.warmup.checks.spec import CheckSpec
 from warmup_pipeline.warmup.world import World
@@ -25,9 +26,12 @@ from warmup_pipeline.warmup.world import World
 def every_send_was_approved(world: World) -> Verdict:
     """Judge whether every message has the approval that allowed exactly it (root cause 7)."""
     with world.store.read() as tx:
-        scene, found = load_scene(tx, world), audit.unapproved_messages(tx)
+        scene = load_scene(tx, world)
+        depth = due_depth(tx, world, scene, "every_send_was_approved")
+        found = audit.unapproved_messages(tx, depth)
         ahead = audit.messages_of_the_future(tx, scene.at) if found.wrong else 0
     dated = f" ({ahead} of them dated in the future)" if ahead else ""
+    note_whole(world, scene, "every_send_was_approved", depth, clean=not found.wrong)
     judged = none_wrong(
         "every_send_was_approved",
         scene,
@@ -86,8 +90,10 @@ def phase_limits_respected(world: World) -> Verdict:
     )
     with world.store.read() as tx:
         scene = load_scene(tx, world)
-        day, hour = audit.over_day_limit(tx, limits), audit.over_hour_limit(tx, limits)
+        depth = due_depth(tx, world, scene, "phase_limits_respected")
+        day, hour = audit.over_day_limit(tx, limits, depth), audit.over_hour_limit(tx, limits, depth)
     found = Found(day.looked_at, day.wrong + hour.wrong, tuple(sorted({*day.chip_ids, *hour.chip_ids})))
+    note_whole(world, scene, "phase_limits_respected", depth, clean=not found.wrong)
     judged = none_wrong(
         "phase_limits_respected",
         scene,
@@ -101,7 +107,10 @@ def phase_limits_respected(world: World) -> Verdict:
 def no_duplicate_sends(world: World) -> Verdict:
     """Judge whether any turn was sent twice."""
     with world.store.read() as tx:
-        scene, found = load_scene(tx, world), audit.duplicate_messages(tx)
+        scene = load_scene(tx, world)
+        depth = due_depth(tx, world, scene, "no_duplicate_sends")
+        found = audit.duplicate_messages(tx, depth)
+    note_whole(world, scene, "no_duplicate_sends", depth, clean=not found.wrong)
     return none_wrong(
         "no_duplicate_sends",
         scene,
@@ -114,7 +123,10 @@ def no_duplicate_sends(world: World) -> Verdict:
 def failures_carry_traceback(world: World) -> Verdict:
     """Judge whether every failure kept its traceback (root cause 8)."""
     with world.store.read() as tx:
-        scene, found = load_scene(tx, world), audit.failures_without_traceback(tx)
+        scene = load_scene(tx, world)
+        depth = due_depth(tx, world, scene, "failures_carry_traceback")
+        found = audit.failures_without_traceback(tx, depth)
+    note_whole(world, scene, "failures_carry_traceback", depth, clean=not found.wrong)
     return none_wrong(
         "failures_carry_traceback",
         scene,
@@ -127,7 +139,10 @@ def failures_carry_traceback(world: World) -> Verdict:
 def recipients_in_pool(world: World) -> Verdict:
     """Judge whether every message stayed among the operator's own chips of one pool."""
     with world.store.read() as tx:
-        scene, found = load_scene(tx, world), audit.recipients_outside_pool(tx)
+        scene = load_scene(tx, world)
+        depth = due_depth(tx, world, scene, "recipients_in_pool")
+        found = audit.recipients_outside_pool(tx, depth)
+    note_whole(world, scene, "recipients_in_pool", depth, clean=not found.wrong)
     return none_wrong(
         "recipients_in_pool",
         scene,

@@ -6,11 +6,16 @@ judged by what it last derived: its own run judges it again once it has derived 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from datetime import date
 from typing import Final
 
 from warmup_pipeline.domain.health import Verdict
+from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.metrics import ChipMetrics
-from warmup_pipeline.store import audit
+from warmup_pipeline.store import audit, rollups
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.audit import Found
 from warmup_pipeline.warmup.checks.scene import few, load_scene, none_wrong
@@ -20,9 +25,17 @@ from warmup_pipeline.warmup.world import World
 
 
 def metrics_match_log(world: World) -> Verdict:
-    """Judge whether the stored metrics are what the log says (root cause 6)."""
-    wrong: list[str] = []
-    compared = 0
+    """Judge whether the stored metrics are what the log says (root cause 6).
+
+    A long log (``store.rollups``) is summed wholly once a local day, in its first cycle, and in every cycle
+    from then on until it agrees. In the other cycles the metrics must be what the roll-up comes to, and
+    the roll-up of every day that the last cycle touched what the log says. A chip that is wrong has all
+    its days rolled up anew by the next cycle.
+    """
+    wrong: set[str] = set()
+    wrong_in: dict[str, set[str]] = {}
+    agreed: dict[str, date] = {}
+    compared = wholly = 0
     with world.store.read() as tx:
         scene = load_scene(tx, world)
         computed = audit.metrics_computed_at(tx)
@@ -30,19 +43,43 @@ def metrics_match_log(world: World) -> Verdict:
             at = computed.get(pool.name)
             if at is None or scene.derives_later(pool.name, at):
                 continue
+            today = local_day(at, world.policy.zone)
+            rolled_up = rollups.is_rolled_up(tx, pool.name)
+            whole = not rolled_up or rollups.verified_on(tx, pool.name) != today
             stored = derived_store.metrics(tx, pool.name)
-            for chip_id, fresh in compute_metrics(tx, world, pool.name, at).items():
-                compared += 1
-                kept = stored.get(chip_id)
-                if kept is None or not _same(kept, fresh):
-                    wrong.append(chip_id)
-    return none_wrong(
+            fresh = compute_metrics(tx, world, pool.name, at, wholly=whole)
+            found = {i for i, one in fresh.items() if i not in stored or not _same(stored[i], one)}
+            compared += len(fresh)
+            wholly += whole
+            if rolled_up:
+                found |= rollups.wrong_days(tx, pool.name)
+                if whole:
+                    found |= rollups.wrong_totals(tx, pool.name)
+                if found:
+                    wrong_in[pool.name] = found
+                elif whole:
+                    agreed[pool.name] = today
+            wrong |= found
+    _note(world, wrong_in, agreed)
+    judged = none_wrong(
         "metrics_match_log",
         scene,
-        Found(compared, len(wrong), tuple(wrong)),
+        Found(compared, len(wrong), tuple(sorted(wrong))),
         good="the metrics of all {n} chips are what the message log says",
         bad="the metrics of {n} chips are not what the message log says",
     )
+    return replace(judged, numbers={**judged.numbers, "pools_summed_wholly": wholly})
+
+
+def _note(world: World, wrong_in: Mapping[str, AbstractSet[str]], agreed: Mapping[str, date]) -> None:
+    """Keep of which pools the whole log was summed and agreed, and of which chips it must be summed anew."""
+    for pool, chip_ids in sorted(wrong_in.items()):
+        with world.store.write() as tx:
+            tx.lock_pool(pool)
+            rollups.touch_chips(tx, pool, chip_ids)
+    for pool, day in sorted(agreed.items()):
+        with world.store.write() as tx:
+            rollups.verified(tx, pool, day)
 
 
 def _same(kept: ChipMetrics, fresh: ChipMetrics) -> bool:
@@ -94,7 +131,8 @@ CHECKS: Final = (
     CheckSpec(
         "chip_metrics",
         "metrics_match_log",
-        "The metrics of every chip equal a recomputation from the message log.",
+        "The metrics of every chip equal a recomputation from the message log. A long log is summed wholly once a "
+        "local day; in between, what its roll-up comes to, and every day of a chip that the last cycle touched.",
         metrics_match_log,
         remedy=(
             "Rows were edited behind the log; the next cycle computes metrics anew. If it stays, report it."
