@@ -78,7 +78,8 @@ def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_ch
     # Around each batch of 500 sends: is it switched off, does this cycle (two questions) hold its pool, and
     # (as it is written down, and its outcomes) is any log rolled up?
     batches = -(-many_sent // ROWS_PER_STATEMENT)
-    assert many["other"] - few["other"] == 5 * (batches - 1)
+    # Of derived rows, those of a table that all changed need no stamp, and some may be gone: a statement each.
+    assert many["other"] - few["other"] - 5 * (batches - 1) in (0, 1, 2)
     # Every table written with a row or more per chip takes two statements of 500 rows instead of
     # one; eligibility has seven rows a chip, and outcomes are flushed every second at the latest.
     assert many["bulk"] <= 3 * few["bulk"] + 7 * 1000 // ROWS_PER_STATEMENT
