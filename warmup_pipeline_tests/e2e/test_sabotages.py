@@ -33,7 +33,7 @@ from warmup_pipeline.assembly import open_world
 from warmup_pipeline.build import build_defs
 from warmup_pipeline.orchestration import launching
 from warmup_pipeline.orchestration.names import CYCLE_JOB, CYCLE_SENSOR, RESOURCE
-from warmup_pipeline.orchestration.resources import WarmupAccess, warmup_resource
+from warmup_pipeline.orchestration.resources import ChangeWorld, WarmupAccess, warmup_resource
 from warmup_pipeline.settings import Settings
 from warmup_pipeline.store import schema
 from warmup_pipeline.store.engine import Store
@@ -105,17 +105,16 @@ class Yard:
     def rows(self, text: str) -> list[dict[str, Any]]:
         return rows_of(self.store, text)
 
-    def cycle(self, settings: Settings | None = None) -> None:
-        """Run a cycle; with other settings, as the environment would say for that one."""
-        defs = self.defs if settings is None else self._defs(settings)
+    def cycle(self, change_world: ChangeWorld | None = None) -> None:
+        """Run a cycle; in a changed world, for that one."""
+        defs = self.defs if change_world is None else self._defs(self.settings, change_world)
         job = defs.resolve_job_def(CYCLE_JOB)
         assert launching.run_cycle(self.instance, "default", settings=self.settings, job=job).succeeded
 
     @staticmethod
-    def _defs(settings: Settings) -> dg.Definitions:
-        return build_defs(
-            resource_overrides={RESOURCE: warmup_resource(lambda: WarmupAccess(lambda: settings))}
-        )
+    def _defs(settings: Settings, change_world: ChangeWorld | None = None) -> dg.Definitions:
+        access = lambda: WarmupAccess(lambda: settings, change_world=change_world)  # noqa: E731
+        return build_defs(resource_overrides={RESOURCE: warmup_resource(access)})
 
     def judge(self, asset: str, check: str) -> None:
         """Evaluate one check alone, as "Execute" on its page does."""
@@ -300,16 +299,10 @@ def gateway_down(yard: Yard) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
-    # Real sockets to an address where nobody listens: a simulator that is down would not be started.
-    tokens = {row["instance"]: "T" * 24 for row in yard.rows("SELECT instance FROM chips")}
+    # Real sockets to an address where nobody listens.
     yard.cycle(
-        replace(
-            yard.settings,
-            mode="live",
-            evolution_url=nobody,
-            evolution_key="K" * 24,
-            zapi_base_url=nobody,
-            zapi_tokens=tokens,
+        lambda world: replace(
+            world, gateways=replace(world.gateways, evolution_url=nobody, zapi_base_url=nobody)
         )
     )
 

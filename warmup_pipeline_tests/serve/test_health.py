@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -124,6 +124,7 @@ def test_however_many_chips_an_answer_takes_the_same_few_queries(project: Projec
     from warmup_pipeline.warmup.derive import derive_standing
 
     counts, rows = [], []
+    undo: list[Callable[[], None]] = []
     for total in (0, 400):
         if total:
             with open_reading_world(project.settings, log=StandardLog()) as world, world.store.write() as tx:
@@ -133,15 +134,17 @@ def test_however_many_chips_an_answer_takes_the_same_few_queries(project: Projec
         def counting(world: World) -> World:
             asked: list[int] = []
 
-            @sa.event.listens_for(world.store.engine, "after_cursor_execute")
             def after(*_: Any) -> None:
                 asked.append(1)
 
+            sa.event.listen(world.store.engine, "after_cursor_execute", after)
+            undo.append(lambda: sa.event.remove(world.store.engine, "after_cursor_execute", after))
             counts.append(asked)
             return world
 
         with served(project, counting) as url:
             answer = httpx.get(f"{url}{path}")
+        undo.pop()()
         rows.append(len(answer.content))
     assert len(counts[0]) == len(counts[1]) <= 20
     assert rows[1] < rows[0] + 1_000
