@@ -210,7 +210,12 @@ def test_ctrl_c_ends_the_demo_in_one_word_and_leaves_its_pool_free(project: Proj
                 return 0
         return 0 if found is None else int(found[0])
 
-    command = [sys.executable, "-c", "from warmup_pipeline.cli import main; main(prog_name='warmup')", "demo"]
+    # As in a terminal: what is started in the background is born deaf to Ctrl-C.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from warmup_pipeline.cli import main; main(prog_name='warmup')"
+    )
+    command = [sys.executable, "-c", code, "demo"]
     with subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, text=True) as demo:
         give_up = time.monotonic() + 120
         while not begun():

@@ -151,7 +151,7 @@ def test_a_bug_in_one_executor_stops_nothing_else_and_every_traceback_is_in_the_
 def test_checks_that_cannot_judge_fail_the_run_with_each_traceback_and_the_others_are_judged(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def bug(_: object) -> object:
+    def bug(*_: object, **__: object) -> object:
         raise KeyError("the check's own bug, at 5511900000121")
 
     monkeypatch.setattr(audit, "duplicate_messages", bug)
