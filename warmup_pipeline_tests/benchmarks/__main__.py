@@ -42,6 +42,8 @@ def _options(run: Any, parser: argparse.ArgumentParser) -> None:
 
 def main(words: Sequence[str]) -> int:
     """Run the benchmark that the words name, and print what it measured."""
+    # Either way of writing a name is understood: dagster_overhead, dagster-overhead.
+    words = [*(word.replace("_", "-") for word in words[:1]), *words[1:]]
     if not words or words[0] not in BENCHMARKS:
         print(f"say which benchmark: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return _WRONG_USAGE
