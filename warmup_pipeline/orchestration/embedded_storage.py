@@ -30,7 +30,7 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-_RUNS_KEPT: Final = 8
+_RUNS_KEPT: Final = 3
 """Runs whose event database stays open: those that are running, and those being looked at."""
 
 
