@@ -50,7 +50,7 @@ class SchedulerState:
         waiting: runs of cycles that were asked for and have not begun.
         waiting_since: when the oldest of them was asked for.
         running: runs under way, which may be what they wait for.
-        failed: ids of the first runs of cycles whose last run failed within the hour, whatever the cycle's row
+        failed: ids of the first runs of cycles whose last run failed, the newest ones, whatever the cycle's row
             says: a cycle ends before its checks do.
     """
 

@@ -342,7 +342,8 @@ class Link:
         """
         for deadline in self._deadlines:
             at = deadline.when()
-            if at is not None:
+            # One that has run out in this very moment stays so: it cannot be moved any more.
+            if at is not None and not deadline.expired():
                 deadline.reschedule(at + seconds)
 
     async def ask(self, call: Call, *, instance: str) -> Reply:

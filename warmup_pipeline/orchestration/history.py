@@ -26,7 +26,6 @@ _WAITING: Final = [
 _SENSOR_DAEMON: Final = "SENSOR"
 _OVERLAP: Final = timedelta(minutes=10)
 """How far back failures are looked for again: a run's end is stored a moment after it ended."""
-_RECENT: Final = timedelta(hours=1)
 _ROOT_TAG: Final = "dagster/root_run_id"
 _AT_ONCE: Final = 200
 
@@ -54,11 +53,10 @@ def scheduler_state(instance: dg.DagsterInstance) -> SchedulerState:
 
 
 def _failed_cycles(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Return the first runs of the cycles that failed within the hour and were not run again with success."""
-    since = datetime.now(UTC) - _RECENT
+    """Return the first runs of the last cycles that failed and were not run again with success."""
 
     def roots(status: dg.DagsterRunStatus, tags: Mapping[str, Any] | None = None) -> set[str]:
-        filters = dg.RunsFilter(job_name=CYCLE_JOB, statuses=[status], updated_after=since, tags=tags)
+        filters = dg.RunsFilter(job_name=CYCLE_JOB, statuses=[status], tags=tags)
         runs = instance.get_runs(filters=filters, limit=_AT_ONCE)
         return {run.root_run_id or run.run_id for run in runs}
 

@@ -27,6 +27,10 @@ Values = Mapping[str, Any]
 _Process = Callable[[Any], Any] | None
 
 
+class CannotPrepareError(Exception):
+    """A statement that must be made anew for each execution."""
+
+
 class _Changed:
     """What is known of a statement that gives no rows."""
 
@@ -43,7 +47,7 @@ class Prepared:
         values: those of its first execution: their names say which columns an INSERT has.
 
     Raises:
-        NotImplementedError: it cannot be made ready once for all executions.
+        CannotPrepareError: it cannot be made ready once for all executions.
     """
 
     def __init__(self, statement: Any, dialect: Dialect, values: Values) -> None:
@@ -52,15 +56,15 @@ class Prepared:
             isinstance(statement, sa.Insert | sa.Update | sa.Delete)
             and not statement.returning_column_descriptions
         ):
-            raise NotImplementedError
+            raise CannotPrepareError
         compiled = statement.compile(
             dialect=dialect, column_keys=None if reads else list(values), for_executemany=not reads
         )
         if not isinstance(compiled, SQLCompiler) or compiled.insert_prefetch or compiled.update_prefetch:
-            raise NotImplementedError
+            raise CannotPrepareError
         given_lists = [bind for bind in compiled.post_compile_params if bind.key in values]
         if given_lists and not reads:
-            raise NotImplementedError
+            raise CannotPrepareError
         expanded = compiled.construct_expanded_state(dict(values), escape_names=False)
         self.text = expanded.statement
         # Elements of lists that are given with each execution: whose list, and which element.
@@ -116,7 +120,7 @@ class Prepared:
             value = expanded.parameters[name]
         else:
             if bind.callable is not None:
-                raise NotImplementedError
+                raise CannotPrepareError
             process = bind.type.dialect_impl(dialect).bind_processor(dialect)
             if bind.required or bind.key in values:
                 self._given.append((place, bind.key, None, process))
@@ -191,7 +195,7 @@ class PreparedConnection:
         if shape not in known:
             try:
                 found = Prepared(statement, self.dialect, values)
-            except NotImplementedError:
+            except CannotPrepareError:
                 found = None
             known[shape] = found
             if found is not None and found.has_one_text:

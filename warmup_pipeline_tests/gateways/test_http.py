@@ -568,3 +568,27 @@ def test_a_restriction_is_one_however_late_in_the_words_it_is_named() -> None:
     _, error = run_failing(answer(400, {"response": {"message": [f"Error: {words}"]}}))
     assert error.failure is FailureClass.RESTRICTION
     assert len(error.evidence.text) <= 300
+
+
+def test_time_is_lost_without_harm_in_the_moment_in_which_a_deadline_runs_out() -> None:
+    async def scenario() -> list[bool]:
+        link, seen = Link("http://127.0.0.1:1", LinkLimits()), []
+
+        def stood_still(deadline: asyncio.Timeout) -> None:
+            link.lose_time(60.0)
+            seen.append(deadline.expired())
+
+        async def run_out() -> None:
+            async with asyncio.timeout(None) as deadline:
+                link._deadlines.add(deadline)
+                deadline.reschedule(0.0)
+                # After its time has run out, and before whom it concerns is told.
+                asyncio.get_running_loop().call_soon(stood_still, deadline)
+                await asyncio.Event().wait()
+
+        with pytest.raises(TimeoutError):
+            await run_out()
+        await link.aclose()
+        return seen
+
+    assert asyncio.run(scenario()) == [True]
