@@ -23,8 +23,11 @@ _SHORTEST_SECRET: Final = 4
 # Not inside a word (hex ids keep their digits) and not the middle of a longer number.
 _PHONE = re.compile(r"(?<![0-9A-Za-z.…-])\+?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{4}(?![0-9A-Za-z])")
 _JID = re.compile(r"\d{7,20}(?=(?::\d+)?@(?:s\.whatsapp\.net|c\.us|lid|g\.us))")
-# The last group of a UUID may be twelve digits, and is no phone: ids of runs and rows are looked up by it.
-_BARE_PHONE = re.compile(r"(?<!\d)(?<![0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-)\d{10,15}(?!\d)")
+_BARE_PHONE = re.compile(r"(?<!\d)\d{10,15}(?!\d)")
+# Ids of runs and rows are looked up by these: their digits are no phone.
+_UUID = re.compile(
+    r"((?<![0-9A-Za-z-])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9A-Za-z-]))"
+)
 _TOKEN_IN_PATH = re.compile(r"((?:/|%2F)token(?:/|%2F))(?:(?!%2F)[^/\s\"'\\])+", re.IGNORECASE)
 # A field and its value, also in JSON within JSON (quotes with backslashes before them), in the repr of raw
 # headers (b'...', a comma between), and in a query.
@@ -100,8 +103,10 @@ class Redactor:
         text = _QUERY_KEY.sub(rf"\g<1>{MASK}", text)
         text = _URL_PASSWORD.sub(rf"\g<1>{MASK}", text)
         text = _JID.sub(lambda m: f"…{m.group(0)[-4:]}", text)
-        text = _PHONE.sub(_mask_match, text)
-        return _BARE_PHONE.sub(_mask_match, text)
+        # Split at the ids: every second part is one.
+        parts = _UUID.split(text)
+        parts[::2] = [_BARE_PHONE.sub(_mask_match, _PHONE.sub(_mask_match, part)) for part in parts[::2]]
+        return "".join(parts)
 
     def traceback(self, error: BaseException) -> str:
         """Return the whole traceback of ``error``, its cause chain included, redacted."""

@@ -199,3 +199,7 @@ def test_words_that_only_name_a_secret_stay(text):
 @given(st.uuids())
 def test_an_id_stays_whole_so_that_what_it_names_is_found(one):
     assert Redactor().text(f"run {one} began no cycle") == f"run {one} began no cycle"
+
+
+def test_a_number_behind_what_looks_like_an_id_is_masked_all_the_same():
+    assert "5511900000121" not in Redactor().text("b538fba6-74aa-440a-9f91-5511900000121")
