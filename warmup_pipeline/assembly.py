@@ -8,6 +8,7 @@ runs beside a world. Do not add: reading of variables (``settings``), rules, Dag
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from warmup_pipeline.settings import Settings, SettingsError, is_loopback
 from warmup_pipeline.store import chips, connections, migrate
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
+from warmup_pipeline.store.trouble import told
 from warmup_pipeline.warmup.activities.registry import default_registry
 from warmup_pipeline.warmup.library import Library, load_library
 from warmup_pipeline.warmup.policies import load_policy
@@ -212,9 +214,16 @@ def _simulated(settings: Settings, store: Store) -> Iterator[GatewaySettings]:
             _declare_at(base_url, declared)
         yield gateways
         return
-    with _lodge(settings) as lodging:
-        gateways = simulated_gateways(settings, lodging.server.base_url, every_chip)
-        lodging.declare(_instances(every_chip, states, gateways))
+    with ExitStack() as stack:
+        try:
+            lodging = stack.enter_context(_lodge(settings))
+            gateways = simulated_gateways(settings, lodging.server.base_url, every_chip)
+            lodging.declare(_instances(every_chip, states, gateways))
+        except sqlite3.Error as error:
+            trouble = told(error, f"of the simulator in {settings.simulator_state}")
+            if trouble is None:
+                raise
+            raise trouble from None
         yield gateways
 
 

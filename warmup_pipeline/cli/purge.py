@@ -6,6 +6,7 @@ Holds: the command. Do not add: what goes and what stays (``orchestration.retent
 from __future__ import annotations
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from warmup_pipeline.cli import output
 from warmup_pipeline.cli.session import InputError, Session, user
@@ -30,10 +31,7 @@ def purge(context: click.Context, keep_days: int, as_json: bool) -> None:
     session = context.find_object(Session)
     if session is None:
         raise InputError("no session was begun")
-    from warmup_pipeline.cli.runs import open_runner
-
-    with open_runner() as runner:
-        removed = runner.purge(keep_days)
+    removed = _purged(keep_days)
     # Noted after the deed: on a full disk there is room for the note only now.
     from warmup_pipeline.warmup.operating import note_purge
 
@@ -46,3 +44,22 @@ def purge(context: click.Context, keep_days: int, as_json: bool) -> None:
         f"Removed {removed['runs']} runs and {removed['ticks']} ticks older than {keep_days} days, and what "
         f"{removed['left_behind']} runs no longer listed had left; {removed['freed'] / 1e6:.0f} MB given back."
     )
+
+
+def _purged(keep_days: int) -> dict[str, int]:
+    """Purge; where the disk is so full that no database can be opened, after making room without one."""
+    from warmup_pipeline.cli.runs import make_room, open_runner
+    from warmup_pipeline.store.trouble import is_out_of_room
+
+    room = 0
+    while True:
+        try:
+            with open_runner() as runner:
+                removed = runner.purge(keep_days)
+            return {**removed, "freed": removed["freed"] + room}
+        except DBAPIError as error:
+            # Each round takes more of the oldest files, until there are none that may go.
+            made = make_room(keep_days) if is_out_of_room(error) else 0
+            if made == 0:
+                raise
+            room += made

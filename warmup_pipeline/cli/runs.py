@@ -73,6 +73,16 @@ def open_runner() -> Iterator[Runner]:
         yield Runner(instance)
 
 
+def make_room(keep_days: int) -> int:
+    """Remove event files of runs older than so many days without opening a database; returns the bytes."""
+    import os
+    from pathlib import Path
+
+    from warmup_pipeline.orchestration.room import make_room as make
+
+    return make(Path(os.environ["DAGSTER_HOME"]), keep_days=keep_days)
+
+
 def cycle_of(world: World, run_id: str) -> Cycle | None:
     """Return the cycle that a run began, ``None`` if it began none."""
     from warmup_pipeline.store import cycles

@@ -186,7 +186,7 @@ def _usage(error: click.UsageError) -> str:
 def _input_lines(error: Exception) -> tuple[str, ...] | None:
     """Return what to say of an error that means bad input; ``None`` for any other."""
     from warmup_pipeline.store.engine import PoolNotFound, StoreUrlError
-    from warmup_pipeline.store.migrate import StoreError
+    from warmup_pipeline.store.trouble import StoreError, told
     from warmup_pipeline.warmup.demo import DemoRefused
     from warmup_pipeline.warmup.importing import ImportRefused
     from warmup_pipeline.warmup.library import LibraryError
@@ -199,9 +199,10 @@ def _input_lines(error: Exception) -> tuple[str, ...] | None:
             return (f"nothing was imported: {error.problems[0]}",)
         return (f"nothing was imported, {len(error.problems)} problems", *error.problems)
     if isinstance(error, DBAPIError):
-        # The driver's first line only: what follows may repeat values.
+        # The pool's own database tells its troubles itself. The driver's first line only: more may repeat values.
+        trouble = told(error, "of Dagster's own history", variable="dagster.yaml")
         words = str(error.orig).splitlines()
-        return (f"the database cannot be used ({words[0] if words else 'no reason given'})",)
+        return (str(trouble or f"the database cannot be used ({words[0] if words else 'no reason given'})"),)
     known = (
         CycleRefused,
         DemoRefused,

@@ -8,6 +8,7 @@ may be a planned one that hides the last verdict). Tests hold them to what they 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +19,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from sqlalchemy.exc import SQLAlchemyError
 
 from warmup_pipeline.assembly import open_reading_world, open_store, utc_now
 from warmup_pipeline.domain.health import Severity
@@ -34,6 +36,7 @@ from warmup_pipeline.orchestration.names import (
 )
 from warmup_pipeline.settings import Settings
 from warmup_pipeline.store import cycles, pools
+from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.health_report import CheckResult
 from warmup_pipeline.warmup.lifecycle import fail_cycle
@@ -82,6 +85,7 @@ def run_cycle(
 
     Raises:
         warmup_pipeline.store.engine.PoolNotFound: there is no such pool.
+        sqlalchemy.exc.SQLAlchemyError: Dagster's own history cannot be used; the pool is free again.
     """
     found = settings or Settings.from_environment()
     policy = load_policy(found.policy)
@@ -101,7 +105,13 @@ def run_cycle(
     run = instance.create_run_for_job(
         definition, tags=tags, run_config=_QUIET_CONSOLE, remote_job_origin=_ORIGIN
     )
-    result = execute_run(InMemoryJob(definition), run, instance, raise_on_error=False)
+    try:
+        result = execute_run(InMemoryJob(definition), run, instance, raise_on_error=False)
+    except SQLAlchemyError:
+        # Dagster's own history cannot be written, so nothing in there will ever say that the run has ended.
+        with suppress(StoreError):
+            _give_back(found, run.run_id)
+        raise
     if not result.success and _was_interrupted(instance, run.run_id):
         _give_back(found, run.run_id)
         raise KeyboardInterrupt

@@ -39,8 +39,8 @@ from warmup_pipeline.orchestration.names import PARTITION_TAG
 
 DEFAULT_KEEP_DAYS: Final = 14
 _BATCH: Final = 200
-_EVENT_FILE_SUFFIXES: Final = (".db", ".db-wal", ".db-shm", ".db-journal")
-_RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+EVENT_FILE_SUFFIXES: Final = (".db", ".db-wal", ".db-shm", ".db-journal")
+RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WORTH_IT: Final = 4_000_000
 _MOSTLY_EMPTY: Final = 0.3
 """A file of which less than this share, or fewer bytes, are free is left as it is."""
@@ -135,7 +135,7 @@ def _event_files(instance: dg.DagsterInstance) -> Path:
 
 def _remove_files(instance: dg.DagsterInstance, run_id: str) -> None:
     shutil.rmtree(Path(instance.storage_directory()) / run_id, ignore_errors=True)
-    for suffix in _EVENT_FILE_SUFFIXES:
+    for suffix in EVENT_FILE_SUFFIXES:
         (_event_files(instance) / f"{run_id}{suffix}").unlink(missing_ok=True)
 
 
@@ -151,7 +151,7 @@ def _remove_left_behind(instance: dg.DagsterInstance, before: datetime) -> int:
         if folder.is_dir()
         for entry in folder.iterdir()
         if (run_id := entry.name.split(".", 1)[0]) not in listed
-        and _RUN_ID.fullmatch(run_id)
+        and RUN_ID.fullmatch(run_id)
         and entry.stat().st_mtime < before.timestamp()
     }
     for run_id in found:

@@ -1,9 +1,9 @@
 """What a database in trouble means, in one line that says what to do.
 
-Holds: :class:`StoreError` and :func:`told`, which recognises the troubles that no program error causes
-(a server that is down, a full disk, a refused login, a damaged file, a lost table). Add here: a further trouble, as
-a line in one of the two tables. Do not add: integrity errors or wrong SQL, which are our own bugs and
-keep their tracebacks.
+Holds: :class:`StoreError`, :func:`is_out_of_room` and :func:`told`, which recognises the troubles that no
+program error causes (a server that is down, a full disk, a refused login, a damaged file, a lost table).
+Add here: a further trouble, as a line in one of the two tables. Do not add: integrity errors or wrong SQL,
+which are our own bugs and keep their tracebacks.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ _SQLITE: Final[Mapping[str, str]] = {
     "SQLITE_PERM": "this user may not open it: give this user permission on the file and its folder",
 }
 """By the primary result code's name; extended codes (``SQLITE_IOERR_WRITE``) begin with it."""
+
+_OUT_OF_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 
 _POSTGRESQL: Final[Mapping[str, str]] = {
     "08": _BROKEN_OFF,
@@ -94,21 +96,37 @@ class StoreError(RuntimeError):
     """The database cannot be used; the text is one line that says what to do."""
 
 
+def is_out_of_room(error: BaseException) -> bool:
+    """Whether a driver's error may mean a full disk: SQLite tells of some only as a failed read or write."""
+    cause = _cause(error)
+    return isinstance(cause, sqlite3.Error) and _code(cause).startswith(_OUT_OF_ROOM)
+
+
 def told(error: BaseException, shown_url: str, *, variable: str = POOL_DATABASE) -> StoreError | None:
     """Return what a driver's error means, ``None`` where it is not the database that is in trouble.
 
     Args:
-        error: what was raised.
+        error: what was raised, by SQLAlchemy or by SQLite's driver itself.
         shown_url: the database's URL without its password.
         variable: the variable that names the database, for the advice.
     """
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return None
-    advice = _advice(error.orig)
+    cause = _cause(error)
+    advice = _advice(cause) if cause is not None else None
     if advice is None:
         return None
-    said = next((line.strip() for line in str(error.orig).splitlines() if line.strip()), "no reason given")
+    said = next((line.strip() for line in str(cause).splitlines() if line.strip()), "no reason given")
     return StoreError(f"the database {shown_url} cannot be used ({said}); {advice.format(variable=variable)}")
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    if isinstance(error, DBAPIError):
+        return error.orig
+    return error if isinstance(error, sqlite3.Error) else None
+
+
+def _code(cause: sqlite3.Error) -> str:
+    # An error that the driver itself raises has no code.
+    return getattr(cause, "sqlite_errorname", None) or ""
 
 
 def _advice(cause: BaseException) -> str | None:
@@ -116,8 +134,7 @@ def _advice(cause: BaseException) -> str | None:
         if str(cause).startswith("no such table"):
             # SQLite has no code of its own for it.
             return _LOST
-        name = getattr(cause, "sqlite_errorname", None) or ""
-        return next((advice for code, advice in _SQLITE.items() if name.startswith(code)), None)
+        return next((advice for code, advice in _SQLITE.items() if _code(cause).startswith(code)), None)
     # psycopg says `sqlstate`, psycopg2 (Dagster's own storage) `pgcode`.
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     if state:
