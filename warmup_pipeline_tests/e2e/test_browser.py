@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.activities.registry import ActivityRegistry
 from warmup_pipeline.warmup.importing import import_pool
 from warmup_pipeline.warmup.world import StandardLog, World
+from warmup_pipeline_tests.receiver import Receiver, receiving
 from warmup_pipeline_tests.support import rows_of, run_sql
 from warmup_pipeline_tests.warmup.offline import AUDITED_AT
 
@@ -134,7 +135,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
 
 @contextmanager
-def dagster_dev(place: Place) -> Iterator[str]:
+def dagster_dev(place: Place, **variables: str) -> Iterator[str]:
     """Run ``dagster dev`` on a free port of loopback until the test is done with it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -143,6 +144,7 @@ def dagster_dev(place: Place) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)],
         cwd=place.root,
+        env={**os.environ, **variables},
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -257,15 +259,36 @@ def test_an_operators_paths(place: Place, tmp_path: Path) -> None:
     place.sql("UPDATE activities SET due_at = '2026-02-20 11:05:00.000000' WHERE state = 'planned'")
     failed = place.cycle(with_broken_registry)
     assert not failed.succeeded
+    plan_a_stub_by_hand(place)
     for _ in range(3):
         assert place.cycle().succeeded
-    with dagster_dev(place) as url, browsing(url, pictures) as browser:
+    with ExitStack() as stack:
+        receiver = stack.enter_context(receiving())
+        url = stack.enter_context(dagster_dev(place, WARMUP_ALERT_WEBHOOK_URL=receiver.url))
+        browser = stack.enter_context(browsing(url, pictures))
         see_the_asset_graph(browser)
         see_the_checks(browser)
         read_a_failed_runs_traceback(browser, failed.run_id)
         pause_a_chip_from_the_launchpad(browser, place)
         see_it_take_effect(browser, place)
         backfill_three_days(browser, place)
+        hear_of_what_is_bad(receiver)
+
+
+def plan_a_stub_by_hand(place: Place) -> None:
+    place.sql(
+        "INSERT INTO activities (id, pool, chip_id, type, day, planned_at, due_at, state, deferrals, source) "
+        "SELECT 'by-hand', 'default', id, 'ENTRAR_GRUPO', '2026-02-20', '2026-02-20 11:00:00.000000', "
+        "'2026-02-20 20:00:00.000000', 'planned', 0, 'warmup' FROM chips WHERE last4 = '8850'"
+    )
+
+
+def hear_of_what_is_bad(receiver: Receiver) -> None:
+    """The daemon's own alert sensor has posted it meanwhile."""
+    text = until(lambda: "\n".join(receiver.texts), "an alert arrives")
+    assert "*CRITICAL* `only_executable_activities_planned`" in text
+    assert "Do: " in text
+    assert receiver.secret not in text
 
 
 def see_the_asset_graph(browser: Browser) -> None:
