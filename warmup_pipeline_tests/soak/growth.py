@@ -110,16 +110,20 @@ def _project(root: Path) -> Iterator[tuple[Settings, dg.DagsterInstance]]:
         os.chdir(before)
 
 
-def _date_runs(instance: dg.DagsterInstance, run_ids: list[str], at: datetime) -> None:
+def _date_runs(instance: dg.DagsterInstance, run_ids: list[str], evening: datetime, a_day: int) -> None:
+    """Give runs the times of the day that ends that evening, one after another."""
     storage = instance.run_storage
     if not isinstance(storage, SqlRunStorage):
         raise click.ClickException("the instance keeps its runs elsewhere")
+    slot = timedelta(days=1) / a_day
     with storage.connect() as connection:
-        connection.execute(
-            sa.update(RunsTable)
-            .where(RunsTable.c.run_id.in_(run_ids))
-            .values(update_timestamp=at.replace(tzinfo=None))
-        )
+        for index, run_id in enumerate(run_ids):
+            at = evening - slot * (len(run_ids) - index - 0.5)
+            connection.execute(
+                sa.update(RunsTable)
+                .where(RunsTable.c.run_id == run_id)
+                .values(update_timestamp=at.replace(tzinfo=None))
+            )
 
 
 def _tick(instance: dg.DagsterInstance, at: datetime, count: int) -> None:
@@ -167,7 +171,7 @@ def grow(*, cycles: int, keep_days: int, cycles_a_day: int) -> tuple[list[Evenin
                 if not all(run.succeeded for run in ran):
                     raise click.ClickException(f"a cycle of day {day} failed")
                 ids = [run.run_id for run in ran]
-                _date_runs(instance, ids, evening)
+                _date_runs(instance, ids, evening, cycles_a_day)
                 _tick(instance, evening, _TICKS_PER_CYCLE * todays)
                 before, _ = _sizes(root)
                 purged = purge_old_runs(instance, keep_days=keep_days, now=evening)
