@@ -27,8 +27,8 @@ def print_standing(found: ChipStanding, zone: ZoneInfo) -> None:
     def when(at: Any) -> str:
         return output.shown_time(at, zone) or "–"
 
-    click.secho(f"…{chip.last4}  {chip.label or chip.instance}", bold=True)
-    where = f"pool {chip.pool} · {chip.provider} instance {chip.instance}"
+    click.secho(f"…{chip.last4}  {output.named(chip.label or chip.instance)}", bold=True)
+    where = f"pool {chip.pool} · {chip.provider} instance {output.named(chip.instance)}"
     click.echo(f"{chip.id} · {where} · it is {when(found.at)}")
 
     output.heading("Where it stands")
@@ -152,10 +152,10 @@ def standing_document(found: ChipStanding) -> dict[str, Any]:
     return {
         "id": chip.id,
         "last4": chip.last4,
-        "label": chip.label,
+        "label": output.named(chip.label),
         "pool": chip.pool,
         "provider": chip.provider.value,
-        "instance": chip.instance,
+        "instance": output.named(chip.instance),
         "role": chip.role,
         "at": found.at,
         "status": chip.status.value,

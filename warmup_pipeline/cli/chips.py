@@ -67,7 +67,7 @@ def list_command(session: Session, pool: str | None, as_json: bool) -> None:
         [
             (
                 f"…{line.chip.last4}",
-                line.chip.label or line.chip.instance,
+                output.named(line.chip.label or line.chip.instance),
                 line.chip.pool,
                 line.chip.provider.value,
                 output.coloured(line.chip.status.value)
@@ -94,10 +94,10 @@ def _line_document(line: ChipLine) -> dict[str, Any]:
     return {
         "id": chip.id,
         "last4": chip.last4,
-        "label": chip.label,
+        "label": output.named(chip.label),
         "pool": chip.pool,
         "provider": chip.provider.value,
-        "instance": chip.instance,
+        "instance": output.named(chip.instance),
         "role": chip.role,
         "status": chip.status.value,
         "participating": chip.takes_part,

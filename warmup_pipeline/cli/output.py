@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from warmup_pipeline.domain.privacy import Redactor
+
 _COLOURS: Final[Mapping[str, str]] = {
     "healthy": "green",
     "degraded": "yellow",
@@ -74,6 +76,11 @@ def emit_json(document: Any) -> None:
 
 def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def named(name: str | None) -> str | None:
+    """Return an operator's name for a chip as it may be shown: some name an instance by its phone number."""
+    return None if name is None else Redactor().text(name)
 
 
 def shown_time(at: datetime | None, zone: ZoneInfo) -> str | None:

@@ -37,7 +37,8 @@ _SECRET_FIELD = re.compile(
         (?:(?:bearer|basic|digest|token)\s+)? [^\s"',;&)}\]\\]+ """,
 )
 _QUERY_KEY = re.compile(r"((?:[?&]|%3F|%26)key(?:=|%3D))(?:(?!%26)[^&\s\"'\\])+", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^/\s:@]+:)[^/\s@]+(?=@)")
+# Our own advice says where a password goes, by that very word.
+_URL_PASSWORD = re.compile(r"(://[^/\s:@]+:)(?!password@)[^/\s@]+(?=@)")
 
 
 def mask_phone(phone: str) -> str:

@@ -131,9 +131,12 @@ def load_library(dialogues: Path | None = None, media: Path | None = None) -> Li
     folder: Traversable | Path = media or shipped / "media"
     try:
         checked = validate_dialogues(yaml.safe_load(source.read_text(encoding="utf-8")))
-        files = _media(folder)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
         raise LibraryError(f"{source.name}: {' '.join(str(error).split())}") from None
+    try:
+        files = _media(folder)
+    except OSError as error:
+        raise LibraryError(f"{folder.name}: {' '.join(str(error).split())}") from None
     if dialogues is None and media is not None:
         # The shipped dialogues name shipped files; of the operator's own any one of the kind is drawn.
         checked = tuple(replace(dialogue, media=None) for dialogue in checked)

@@ -234,6 +234,14 @@ def test_a_chips_life_from_the_terminal(project: Project) -> None:
     assert not FULL_NUMBER.search(shown.output)
 
 
+def test_a_chip_named_by_its_phone_is_never_shown_whole(project: Project) -> None:
+    project.run("chips", "add", "5511900004242", "--phone", "5511900004242", "--label", "Ana 5511900004242")
+    for words in (("list",), ("list", "--json"), ("show", "4242"), ("show", "4242", "--json")):
+        shown = project.run("chips", *words).output
+        assert "…4242" in shown
+        assert not FULL_NUMBER.search(shown), words
+
+
 def test_two_chips_are_started_together_or_not_at_all(project: Project) -> None:
     load_audit(project)
     assert "is warming" in project.refused("chips", "start", "5523", "0121")

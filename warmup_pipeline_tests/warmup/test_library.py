@@ -63,6 +63,11 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(
         load_library(media=media)
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match=r"^no-such-folder: "):
+        load_library(media=tmp_path / "no-such-folder")
+
+
 @pytest.mark.parametrize("kept", ["meu_cachorro.png", "bom_dia.ogg"])
 def test_a_kind_that_dialogues_open_with_must_be_there(media: Path, kept: str) -> None:
     for file in media.iterdir():
