@@ -258,4 +258,7 @@ class Policy(_Data):
 
     def level_of(self, score: int) -> TrustLevel:
         """Return the trust level of a score in 0-100."""
-        return next(level for level in TrustLevel if score >= self.trust_levels[level].at_least)
+        for level in TrustLevel:
+            if score >= self.trust_levels[level].at_least:
+                return level
+        raise ValueError(f"a trust score is never below 0: {score}")

@@ -90,6 +90,7 @@ class HttpGateway:
         self._redactor = redactor
         self._simulated = simulated
         self._at = at
+        self._at_told = "" if at is None else at.astimezone(UTC).isoformat()
 
     def server_of(self, channel: Channel) -> str:
         """Return the key of the server the channel's calls depend on (no secret in it)."""
@@ -104,7 +105,9 @@ class HttpGateway:
                 f"{trace.message_id};conversation={trace.conversation_id};turn={trace.turn}"
             )
         if logical := (trace.at if trace else at or self._at):
-            headers["X-Warmup-At"] = logical.astimezone(UTC).isoformat()
+            headers["X-Warmup-At"] = (
+                self._at_told if logical is self._at else logical.astimezone(UTC).isoformat()
+            )
         return headers
 
     def _clean(self, text: str) -> str:

@@ -157,6 +157,12 @@ def _parsed(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
+@functools.lru_cache(maxsize=256)
+def _headers(items: tuple[tuple[str, str], ...]) -> httpx.Headers:
+    """Return headers made ready: most requests of a step have the same ones. A request copies them."""
+    return httpx.Headers(items)
+
+
 @functools.cache
 def _public_tls() -> ssl.SSLContext:
     # About 20 ms each, so one for the process. It honours SSL_CERT_FILE: some operators have their own CA.
@@ -360,8 +366,11 @@ class Link:
                 for attempt in (1, 2):
                     # The server's turn is given back while waiting: another instance can use it.
                     async with _Turn(self._server, self._latest_start):
-                        reply = replace(await self._attempt(call), attempts=attempt)
-                    if attempt == 2 or not await self._wait_for_retry(reply):
+                        reply = await self._attempt(call)
+                    if attempt == 2:
+                        reply = replace(reply, attempts=attempt)
+                        break
+                    if (isinstance(reply, Answer) and reply.success) or not await self._wait_for_retry(reply):
                         break
         except _TooLateError:
             pass
@@ -385,7 +394,7 @@ class Link:
         request = httpx.Request(
             call.method,
             _parsed(call.url),
-            headers=call.headers,
+            headers=_headers(tuple(call.headers.items())),
             content=call.body,
             extensions={"timeout": self._timeouts, "trace": progress},
         )

@@ -1,6 +1,6 @@
 """Writing many rows in few statements.
 
-Holds: :func:`insert_rows`, :func:`update_rows`, :func:`upsert_rows`. One statement carries up to
+Holds: :func:`insert_rows`, :func:`update_rows`, :func:`upsert_rows`, :func:`replace_rows`. One statement carries up to
 ``ROWS_PER_STATEMENT`` rows, whatever the database: a query per chip is a bug here.
 
 PostgreSQL gets the rows of a statement as one list of values, which is one round trip. SQLite is in
@@ -142,6 +142,15 @@ def upsert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
         tx.connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
 
 
+def replace_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Insert or replace rows that are written anew in every cycle.
+
+    A database of one process alone writes them when a statement names the table (``memory``).
+    """
+    if rows and not (tx.memory is not None and tx.memory.hold(table, rows)):
+        upsert_rows(tx, table, rows)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Condition:
     """A condition that is the same as another only if it is the same object: ``==`` would make SQL."""
@@ -240,7 +249,7 @@ def write_changed(
             tx.connection.execute(sa.delete(table).where(within))
             insert_rows(tx, table, rows)
         else:
-            upsert_rows(tx, table, rows)
+            replace_rows(tx, table, rows)
         return len(rows)
     keys = [column.name for column in table.primary_key]
     said = [column.name for column in table.c if column.name not in {*keys, *stamps}]

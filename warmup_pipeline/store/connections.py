@@ -14,9 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import ConnectionState
-from warmup_pipeline.store.bulk import insert_rows, update_rows, upsert_rows
+from warmup_pipeline.store.bulk import insert_rows, replace_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
-from warmup_pipeline.store.memory import remembered
+from warmup_pipeline.store.memory import remembered, tell
 from warmup_pipeline.store.schema import chip_connections, connection_history
 
 
@@ -77,9 +77,13 @@ def _in_pool() -> sa.Select[Any]:
 
 def store(tx: Transaction, rows: Sequence[Connection]) -> None:
     """Insert or replace connections."""
-    upsert_rows(
+    known = {pool: of_pool(tx, pool) for pool in {row.pool for row in rows}} if tx.memory is not None else {}
+    replace_rows(
         tx, chip_connections, [{n: getattr(row, n) for n in Connection.__dataclass_fields__} for row in rows]
     )
+    for pool, before in known.items():
+        now = before | {row.chip_id: row for row in rows if row.pool == pool}
+        tell(tx, of_pool, {chip_id: now[chip_id] for chip_id in sorted(now)}, pool)
 
 
 def change(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:

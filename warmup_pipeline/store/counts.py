@@ -75,8 +75,8 @@ def is_two_way(counts_now: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
 def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, MessageCounts]:
     """Return the sums of the log that each chip's metrics are made of, for every chip that has any.
 
-    The log is summed in two parts, of which the older one no longer depends on the time of day: what
-    has been unconfirmed for an hour, or is an error of the last 24 hours, lies in the newer one.
+    The log is summed in parts, of which the older ones no longer depend on the time of day: what has been
+    unconfirmed for less than an hour, or is an error of the last 24 hours, lies in the newest one.
 
     Args:
         tx: the transaction.
@@ -84,18 +84,26 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
         at: the moment.
         day: its local day.
     """
-    last_old = day - _OLD_AFTER
+    confirmed_until = at - UNCONFIRMED_COUNTS_FOR
     now = {
+        "in_pool": pool,
+        "until_day": day,
         "at": at,
         "today": day,
-        "confirmed_until": at - UNCONFIRMED_COUNTS_FOR,
+        "confirmed_until": confirmed_until,
         "a_day_ago": at - timedelta(hours=24),
     }
-    parts = (
-        _old_sums(tx, pool, until_day=last_old),
-        _summed(tx, {"in_pool": pool, "from_day": last_old + timedelta(days=1), "until_day": day, **now}),
-    )
-    two_way = bidirectional(tx, pool, at=at, day=day)
+    settled_until = day - _OLD_AFTER
+    parts = [_old_sums(tx, pool, until_day=settled_until)]
+    if tx.memory is not None:
+        # Asked once and remembered, where nothing of yesterday depends on the hour any more.
+        yesterday = day - timedelta(days=1)
+        of_yesterday = _sums_of_day(tx, pool, until_day=yesterday)
+        if all(_is_settled(sums, until=confirmed_until) for sums in of_yesterday.values()):
+            parts.append(of_yesterday)
+            settled_until = yesterday
+    parts.append(_summed(tx, {"from_day": settled_until + timedelta(days=1), **now}))
+    two_way = _bidirectional(tx, pool, at=at, settled_until=settled_until)
     return {
         chip_id: _message_counts(
             [part[chip_id] for part in parts if chip_id in part], two_way.get(chip_id, 0)
@@ -107,11 +115,20 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
 _OLD_AFTER: Final = timedelta(days=2)
 """A message of the local day before yesterday was sent more than 24 hours ago, whatever the hour is now."""
 
+_ERRORS: Final = 9
+"""Which of the sums are the errors of 24 hours."""
+
 _Sums = dict[str, tuple[Any, ...]]
 """By chip: how much of everything, in the order of :func:`_sums`, then what was received (all, today)."""
 
 _SENT: Final = 13
 """How many values :func:`_sums` gives for a sender: eleven counts, and two times."""
+
+
+def _is_settled(sums: tuple[Any, ...], *, until: datetime) -> bool:
+    """Whether a chip's sums hold no error, and nothing that was accepted after an instant."""
+    last_sent = sums[_SENT - 1]
+    return not sums[_ERRORS] and (last_sent is None or last_sent <= until)
 
 
 def _moment_after(day: date) -> datetime:
@@ -121,15 +138,27 @@ def _moment_after(day: date) -> datetime:
 
 @remembered_until(messages)
 def _old_sums(tx: Transaction, pool: str, *, until_day: date) -> _Sums:
+    return _settled_sums(tx, pool, from_day=date.min, until_day=until_day)
+
+
+@remembered_until(messages)
+def _sums_of_day(tx: Transaction, pool: str, *, until_day: date) -> _Sums:
+    """Return the sums of one day that is over, with all its errors as if they were of the last 24 hours."""
+    return _settled_sums(tx, pool, from_day=until_day, until_day=until_day, errors_since=_ALWAYS)
+
+
+def _settled_sums(
+    tx: Transaction, pool: str, *, from_day: date, until_day: date, errors_since: datetime | None = None
+) -> _Sums:
     settled = _moment_after(until_day)
     asked = {
         "in_pool": pool,
-        "from_day": date.min,
+        "from_day": from_day,
         "until_day": until_day,
         "at": settled,
         "today": settled.date(),
         "confirmed_until": settled,
-        "a_day_ago": settled,
+        "a_day_ago": errors_since or settled,
     }
     return _summed(tx, asked)
 
@@ -214,12 +243,24 @@ def _sums() -> tuple[sa.Select[Any], sa.Select[Any]]:
     return sent, received
 
 
-def bidirectional(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, int]:
-    """Return how many two-way conversations each chip has had: both sides had a turn that counts."""
-    last_old = day - _OLD_AFTER
-    old = _old_two_way(tx, pool, until_day=last_old)
-    recent = _two_way_between(tx, pool, since=_made_before(last_old), before=_FOREVER, at=at)
-    return {chip_id: old.get(chip_id, 0) + recent.get(chip_id, 0) for chip_id in {**old, **recent}}
+def _bidirectional(tx: Transaction, pool: str, *, at: datetime, settled_until: date) -> dict[str, int]:
+    """Return how many two-way conversations each chip has had: both sides had a turn that counts.
+
+    Args:
+        tx: the transaction.
+        pool: the pool.
+        at: the moment.
+        settled_until: up to which local day no message's counting depends on the hour any more.
+    """
+    if tx.memory is None:
+        return _two_way_between(tx, pool, since=_ALWAYS, before=_FOREVER, at=at)
+    parts = (
+        _old_two_way(tx, pool, until_day=settled_until - timedelta(days=1)),
+        _last_two_way(tx, pool, until_day=settled_until),
+        _two_way_between(tx, pool, since=_made_before(settled_until), before=_FOREVER, at=at),
+    )
+    chip_ids = {chip_id for part in parts for chip_id in part}
+    return {chip_id: sum(part.get(chip_id, 0) for part in parts) for chip_id in chip_ids}
 
 
 _FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -228,7 +269,8 @@ _ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def _made_before(day: date) -> datetime:
     """Return a moment: of a conversation made before it every turn was sent by the end of a local day."""
-    return _moment_after(day) - timedelta(days=3)
+    # A conversation is over after a day, and no zone's day ends before 10:00 UTC.
+    return datetime.combine(day, time(10), tzinfo=UTC) - timedelta(days=1)
 
 
 @remembered_until(messages)
@@ -236,6 +278,13 @@ def _old_two_way(tx: Transaction, pool: str, *, until_day: date) -> dict[str, in
     return _two_way_between(
         tx, pool, since=_ALWAYS, before=_made_before(until_day), at=_moment_after(until_day)
     )
+
+
+@remembered_until(messages)
+def _last_two_way(tx: Transaction, pool: str, *, until_day: date) -> dict[str, int]:
+    """Return those made last of whose conversations every turn was sent by the end of a day."""
+    since, before = _made_before(until_day - timedelta(days=1)), _made_before(until_day)
+    return _two_way_between(tx, pool, since=since, before=before, at=_moment_after(until_day))
 
 
 def _two_way_between(

@@ -188,9 +188,17 @@ _SEVERITY = {
 
 def worsen_health(tx: Transaction, cycle_id: str, health: HealthStatus) -> None:
     """Let a check's verdict count: the cycle's health is the worst verdict so far."""
+    tx.connection.execute(_worsen(health), {"its_id": cycle_id})
+
+
+@cache
+def _worsen(health: HealthStatus) -> sa.Update:
     milder = [h.value for h in HealthStatus if _SEVERITY[h.value] < _SEVERITY[health.value]]
-    tx.connection.execute(
+    return (
         sa.update(cycles)
-        .where(cycles.c.id == cycle_id, sa.or_(cycles.c.health.is_(None), cycles.c.health.in_(milder)))
+        .where(
+            cycles.c.id == sa.bindparam("its_id"),
+            sa.or_(cycles.c.health.is_(None), cycles.c.health.in_(milder)),
+        )
         .values(health=health.value)
     )

@@ -180,10 +180,8 @@ def _silent() -> sa.Select[Any]:
         later.c.sent_at >= messages.c.sent_at,
         later.c.confirmed_at.is_not(None),
     )
-    recovery = chip_connections.c.last_recovery_at
     return (
         sa.select(messages.c.sender_chip_id, messages.c.id, messages.c.accepted_at)
-        .join(chip_connections, chip_connections.c.chip_id == messages.c.sender_chip_id)
         .where(
             messages.c.pool == sa.bindparam("in_pool"),
             messages.c.state.in_(UNDELIVERED),
@@ -191,7 +189,6 @@ def _silent() -> sa.Select[Any]:
             messages.c.confirmable.is_(sa.true()),
             messages.c.confirmed_at.is_(None),
             messages.c.accepted_at <= sa.bindparam("until"),
-            sa.or_(recovery.is_(None), messages.c.accepted_at >= recovery),
             ~heard_of,
         )
         .order_by(messages.c.sender_chip_id, messages.c.sent_at.desc(), messages.c.id)
@@ -206,17 +203,31 @@ class SilentSend(NamedTuple):
 
 
 def silent_sends(
-    tx: Transaction, pool: str, *, since: datetime, until: datetime
+    tx: Transaction,
+    pool: str,
+    *,
+    since: datetime,
+    until: datetime,
+    recovered_at: Mapping[str, datetime | None],
 ) -> dict[str, list[SilentSend]]:
     """Return, by sender and newest first, the confirmable sends after which nothing was ever confirmed.
 
     Only those accepted up to ``until`` and not before the chip's last recovery attempt: what a dead
     session swallowed before it was restarted says nothing about the new one.
+
+    Args:
+        tx: the transaction.
+        pool: the pool.
+        since: how far back to look.
+        until: only sends accepted until then.
+        recovered_at: when each chip whose connection is known was last tried to be recovered.
     """
     found: dict[str, list[SilentSend]] = {}
     rows = tx.connection.execute(_silent(), {"in_pool": pool, "since": since, "until": until})
     for chip_id, message_id, accepted_at in rows:
-        found.setdefault(chip_id, []).append(SilentSend(message_id, accepted_at))
+        recovery = recovered_at.get(chip_id)
+        if chip_id in recovered_at and (recovery is None or accepted_at >= recovery):
+            found.setdefault(chip_id, []).append(SilentSend(message_id, accepted_at))
     return found
 
 

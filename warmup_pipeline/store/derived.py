@@ -6,6 +6,7 @@ Holds: replacing and reading them. They are computed from the log and can be rec
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Any
@@ -15,9 +16,9 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.metrics import ChipMetrics
 from warmup_pipeline.domain.phases import Entered
 from warmup_pipeline.domain.values import MessageKind, MessageState, TrustLevel
-from warmup_pipeline.store.bulk import insert_rows, upsert_rows, write_changed
+from warmup_pipeline.store.bulk import insert_rows, replace_rows, write_changed
 from warmup_pipeline.store.engine import Transaction
-from warmup_pipeline.store.memory import remembered
+from warmup_pipeline.store.memory import remembered, tell
 from warmup_pipeline.store.schema import (
     chip_metrics,
     chips,
@@ -34,11 +35,20 @@ _KINDS = (MessageKind.PICTURE, MessageKind.AUDIO)
 def store_metrics(tx: Transaction, pool: str, found: Mapping[str, ChipMetrics], *, at: datetime) -> None:
     """Replace the metrics of a pool's chips."""
     rows = []
-    for chip_id, metrics in sorted(found.items()):
-        row: dict[str, Any] = {name: getattr(metrics, name) for name in metric_columns}
-        row |= {"chip_id": chip_id, "pool": pool, "computed_at": at, "media_kinds": len(metrics.media_kinds)}
+    for chip_id, one in sorted(found.items()):
+        row: dict[str, Any] = {name: getattr(one, name) for name in metric_columns}
+        row |= {"chip_id": chip_id, "pool": pool, "computed_at": at, "media_kinds": len(one.media_kinds)}
         rows.append(row)
-    upsert_rows(tx, chip_metrics, rows)
+    replace_rows(tx, chip_metrics, rows)
+    tell(
+        tx,
+        metrics,
+        {
+            i: replace(one, media_kinds=_stored_kinds(len(one.media_kinds)))
+            for i, one in sorted(found.items())
+        },
+        pool,
+    )
 
 
 metric_columns = tuple(
@@ -55,8 +65,12 @@ def metrics(tx: Transaction, pool: str) -> dict[str, ChipMetrics]:
     found = {}
     for chip_id, kinds, *values in tx.connection.execute(_metrics_of_pool(), {"in_pool": pool}):
         named = dict(zip(metric_columns, values, strict=True))
-        found[chip_id] = ChipMetrics(media_kinds=frozenset(_KINDS[:kinds]), **named)
+        found[chip_id] = ChipMetrics(media_kinds=_stored_kinds(kinds), **named)
     return found
+
+
+def _stored_kinds(count: int) -> frozenset[MessageKind]:
+    return frozenset(_KINDS[:count])
 
 
 @cache
@@ -69,7 +83,10 @@ def _metrics_of_pool() -> sa.Select[Any]:
 def store_trust(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace the trust scores of a pool's chips."""
     if rows:
-        _write_changed(tx, trust_scores, rows[0]["pool"], rows)
+        pool = rows[0]["pool"]
+        _write_changed(tx, trust_scores, pool, rows)
+        scores = {row["chip_id"]: (row["score"], row["level"]) for row in rows}
+        tell(tx, trust, {chip_id: scores[chip_id] for chip_id in sorted(scores)}, pool)
 
 
 @remembered(trust_scores)
@@ -94,7 +111,10 @@ def trust_levels(tx: Transaction, pool: str) -> dict[str, TrustLevel]:
 def store_warming_days(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace the warming days of a pool's chips."""
     if rows:
-        _write_changed(tx, warming_day, rows[0]["pool"], rows, "computed_day")
+        pool = rows[0]["pool"]
+        _write_changed(tx, warming_day, pool, rows, "computed_day")
+        days = {row["chip_id"]: row["warming_day"] for row in rows}
+        tell(tx, warming_days, {chip_id: days[chip_id] for chip_id in sorted(days)}, pool)
 
 
 def _write_changed(
@@ -105,6 +125,9 @@ def _write_changed(
     *more_stamps: str,
     whole: bool = False,
 ) -> None:
+    if tx.memory is not None and not whole:
+        replace_rows(tx, table, rows)
+        return
     stamps = {name: rows[0][name] for name in ("computed_at", *more_stamps)} if rows else {}
     write_changed(tx, table, rows, within=table.c.pool == pool, stamps=stamps, whole=whole)
 

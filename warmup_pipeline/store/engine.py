@@ -258,6 +258,9 @@ class Store:
                 raise
             raise trouble_told from error
 
+    def settle(self) -> None:
+        """See to it that everything stands in the database: it always does, but in a scratch store."""
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()

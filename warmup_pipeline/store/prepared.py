@@ -1,7 +1,7 @@
 """Statements made ready once, for a SQLite database that one process alone works on.
 
 Holds: :class:`PreparedConnection`, which runs a statement that it has seen before straight on the driver:
-its text, the binding of its values and the reading of its rows are SQLAlchemy's, made once and kept.
+its text, the binding of its values and the reading of their values are SQLAlchemy's, made once and kept.
 What SQLAlchemy does around every single execution (events, contexts, caches by structure) costs four
 times what SQLite itself does, and a time-lapse runs some hundred thousand. Whatever this cannot make ready
 (a statement built anew each time, RETURNING, plain text) goes through SQLAlchemy's own connection, on the same
@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import ExpandedState, SQLCompiler
 
-from warmup_pipeline.store.memory import Memory
+from warmup_pipeline.store.fetched import Fetched, row_of
+from warmup_pipeline.store.memory import Memory, words_of
 
 Values = Mapping[str, Any]
+_NO_VALUES: Values = {}
 _Process = Callable[[Any], Any] | None
 
 
@@ -67,6 +68,7 @@ class Prepared:
             raise CannotPrepareError
         expanded = compiled.construct_expanded_state(dict(values), escape_names=False)
         self.text = expanded.statement
+        self.words = words_of(self.text)
         # Elements of lists that are given with each execution: whose list, and which element.
         self._elements = {
             element: (bind.key, place)
@@ -80,7 +82,8 @@ class Prepared:
         self.changes = None if reads else statement.table.name
         self.has_one_text = reads and not given_lists
         self._read: list[tuple[int, Callable[[Any], Any]]] = []
-        self._shape: SimpleResultMetaData | None = None
+        self._names: tuple[str, ...] = ()
+        self._row: Callable[[Sequence[Any]], Any] = tuple
         if reads:
             for place, column in enumerate(statement.column_descriptions):
                 process = column["type"].dialect_impl(dialect).result_processor(dialect, None)
@@ -95,14 +98,15 @@ class Prepared:
             found[place] = value if process is None else process(value)
         return found
 
-    def result(self, cursor: sqlite3.Cursor) -> IteratorResult[Any]:
-        """Return the rows as SQLAlchemy gives them."""
-        if self._shape is None:
-            self._shape = SimpleResultMetaData([column[0] for column in cursor.description])
+    def result(self, cursor: sqlite3.Cursor) -> Fetched:
+        """Return the rows."""
+        if not self._names:
+            self._names = tuple(column[0] for column in cursor.description)
+            self._row = row_of(self._names)
         rows: list[Any] = cursor.fetchall()
         if self._read:
-            rows = [self._row(row) for row in rows]
-        return IteratorResult(self._shape, iter(rows))
+            rows = [self._values(row) for row in rows]
+        return Fetched(self._names, list(map(self._row, rows)))
 
     def _bind(
         self, name: str, compiled: SQLCompiler, expanded: ExpandedState, dialect: Dialect, values: Values
@@ -129,11 +133,11 @@ class Prepared:
             value = bind.value
         self._constant.append(value if process is None else process(value))
 
-    def _row(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _values(self, raw: tuple[Any, ...]) -> list[Any]:
         row = list(raw)
         for place, process in self._read:
             row[place] = process(row[place])
-        return tuple(row)
+        return row
 
 
 class PreparedConnection:
@@ -162,15 +166,24 @@ class PreparedConnection:
         Raises:
             sqlalchemy.exc.DBAPIError: the database refused it.
         """
-        many = values is not None and not isinstance(values, Mapping)
-        first = cast("Values", (values[0] if values else {}) if many else (values or {}))  # type: ignore[index]
+        first: Values
+        several: Sequence[Values] | None = None
+        if values is None:
+            first = _NO_VALUES
+        elif type(values) is dict or isinstance(values, Mapping):
+            first = values
+        else:
+            several = values
+            first = values[0] if values else _NO_VALUES
         prepared = self._prepared(statement, first)
         if prepared is None:
             return self._connection.execute(statement, values)
+        if self._memory.is_holding:
+            self._memory.settle(prepared.words)
         cursor = self._driver.cursor()
         try:
-            if many:
-                cursor.executemany(prepared.text, _all_bound(prepared, cast("Sequence[Values]", values)))
+            if several is not None:
+                cursor.executemany(prepared.text, _all_bound(prepared, several))
             else:
                 cursor.execute(prepared.text, prepared.bound(first))
         except sqlite3.Error as error:

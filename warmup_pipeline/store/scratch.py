@@ -1,8 +1,8 @@
 """A database that lives no longer than its process, for the time-lapse.
 
 Holds: :func:`scratch_store` and :class:`ScratchStore`. Nothing waits for the disk, nothing that has not
-changed is read again (``memory``), and statements run as they were made ready once (``prepared``).
-Do not add: queries; anything a store that others may open could use.
+changed is read again, what every cycle writes anew is written when it is read (``memory``), and statements
+run as they were made ready once (``prepared``). Do not add: queries; anything a store that others may open could use.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from warmup_pipeline.store import migrate
+from warmup_pipeline.store.bulk import upsert_rows
 from warmup_pipeline.store.engine import KEPT, Store, Transaction, new_engine
 from warmup_pipeline.store.memory import Memory
 from warmup_pipeline.store.prepared import PreparedConnection
@@ -55,11 +56,25 @@ class ScratchStore(Store):
 
     def write(self) -> AbstractContextManager[Transaction, bool | None]:
         """Open a transaction that may write, as :meth:`Store.write`."""
-        return _Kept(self, "BEGIN IMMEDIATE") if self._free.acquire(blocking=False) else super().write()
+        return _Kept(self, "BEGIN IMMEDIATE") if self._is_free() else super().write()
 
     def read(self) -> AbstractContextManager[Transaction, bool | None]:
         """Open a transaction that only reads, as :meth:`Store.read`."""
-        return _Kept(self, "BEGIN") if self._free.acquire(blocking=False) else super().read()
+        return _Kept(self, "BEGIN") if self._is_free() else super().read()
+
+    def _is_free(self) -> bool:
+        if self._free.acquire(blocking=False):
+            return True
+        if self.memory.is_holding:
+            # It would see older rows than the transaction that is open.
+            raise RuntimeError("a scratch store that holds rows back has one transaction at a time")
+        return False
+
+    def settle(self) -> None:
+        """Write what is held back, for whoever opens the file."""
+        if self.memory.is_holding:
+            with self.write():
+                self.memory.settle()
 
     def close(self) -> None:
         """Close every connection."""
@@ -76,10 +91,12 @@ class ScratchStore(Store):
             connection.begin()
             self.memory.end()
             self._driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-            self._kept = PreparedConnection(connection, self._driver, self.memory)
+            kept = self._kept = PreparedConnection(connection, self._driver, self.memory)
+            self._transaction = Transaction(cast("Connection", kept), self.memory)
+            self.memory.write_held = lambda table, rows: upsert_rows(self._transaction, table, rows)
         self.memory.begin()
         self._driver.execute(statement)
-        return Transaction(cast("Connection", self._kept), self.memory)
+        return self._transaction
 
     def end(self, *, keep: bool) -> None:
         """End the transaction on the kept connection, which is free then."""
@@ -87,7 +104,7 @@ class ScratchStore(Store):
             if self._driver is not None and self._driver.in_transaction:
                 self._driver.execute("COMMIT" if keep else "ROLLBACK")
             if not keep:
-                self.memory.forget()
+                self.memory.undo()
         finally:
             self.memory.end()
             self._free.release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,13 +51,26 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
 def _to_text(value: datetime | None) -> str | None:
     if value is None:
         return None
+    if value.tzinfo is UTC:
+        return _text_of(value)
     if value.tzinfo is None:
         raise ValueError("a time without a zone cannot be stored")
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return _text_of(value.astimezone(UTC))
+
+
+@lru_cache(maxsize=4096)
+def _text_of(utc: datetime) -> str:
+    """Return the text of an instant: a cycle writes and asks for a few again and again."""
+    return utc.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def _from_text(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return None if value is None else _instant_of(value)
+
+
+@lru_cache(maxsize=4096)
+def _instant_of(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:

@@ -113,7 +113,13 @@ def look(world: World, cycle: Cycle, *, acts: bool = True) -> Looked:
         breakers = chips.breakers(tx, cycle.pool)
         since = cycle.tick - ASK_ABOUT_FOR
         waiting = deliveries.open_questions(tx, cycle.pool, since=since)
-        silent = deliveries.silent_sends(tx, cycle.pool, since=since, until=cycle.tick - ZOMBIE_AFTER)
+        silent = deliveries.silent_sends(
+            tx,
+            cycle.pool,
+            since=since,
+            until=cycle.tick - ZOMBIE_AFTER,
+            recovered_at={chip_id: row.last_recovery_at for chip_id, row in known.items()},
+        )
         questions = questions_of(world, cycle.tick, waiting, everyone)
         unknown = [question for question in questions if question.is_unknown]
         ours = deliveries.known_ids(tx, cycle.pool, since=since - 2 * CLOCKS_DIFFER_BY) if unknown else set()

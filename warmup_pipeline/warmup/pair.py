@@ -124,6 +124,9 @@ def pair_chips(world: World, cycle: Cycle) -> StepReport:
         waiting = {
             a.chip_id: a for a in claimed if a.type in world.activities.openings and a.conversation_id is None
         }
+        if not waiting:
+            # As in most cycles: nothing need be known of the pool to pair nobody.
+            return _report([], candidates=0, no_partner=0, budget_reserved=0, no_dialogue=0)
         facts = load_facts(tx, world, cycle)
         # An opener that validation would refuse whoever it wrote to is left for validation to say why.
         ready = {
@@ -163,17 +166,19 @@ def pair_chips(world: World, cycle: Cycle) -> StepReport:
         f"{names[p['opener_chip_id']]} → {names[p['responder_chip_id']]} (score {p['score']})"
         for _, p in opened[:10]
     ]
-    return StepReport(
-        {
-            "paired": len(opened),
-            "candidates": len(candidates),
-            "no_partner": len(result.unpaired),
-            "budget_reserved": len(short),
-            "no_dialogue": len(no_dialogue),
-            "mean_score": round(sum(p["score"] for _, p in opened) / len(opened), 1) if opened else None,
-        },
-        tuple(notes),
+    return _report(
+        [p["score"] for _, p in opened],
+        notes,
+        candidates=len(candidates),
+        no_partner=len(result.unpaired),
+        budget_reserved=len(short),
+        no_dialogue=len(no_dialogue),
     )
+
+
+def _report(scores: Sequence[float], notes: Sequence[str] = (), **counts: int) -> StepReport:
+    mean = round(sum(scores) / len(scores), 1) if scores else None
+    return StepReport({"paired": len(scores), **counts, "mean_score": mean}, tuple(notes))
 
 
 def _is_media(world: World, activity: Activity) -> bool:

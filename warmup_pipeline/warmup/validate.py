@@ -217,11 +217,13 @@ def validate_sends(world: World, cycle: Cycle) -> StepReport:
     """Judge every reply, opening and action this cycle holds. Doing it twice judges nothing anew."""
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
-        if not validations.count_of_cycle(tx, cycle.id):
+        claimed = activities.claimed_by(tx, cycle.id)
+        holds_any = bool(claimed) or any(
+            c.claimed_cycle_id == cycle.id for c in conversations.unclosed(tx, cycle.pool)
+        )
+        if holds_any and not validations.count_of_cycle(tx, cycle.id):
             facts = load_facts(tx, world, cycle)
-            outcome = _judge_all(
-                world, cycle, facts, activities.claimed_by(tx, cycle.id), pairing_store.of_cycle(tx, cycle.id)
-            )
+            outcome = _judge_all(world, cycle, facts, claimed, pairing_store.of_cycle(tx, cycle.id))
             validations.insert(tx, outcome.rows)
             chips.begin_probes(tx, outcome.probes)
             activities.defer(

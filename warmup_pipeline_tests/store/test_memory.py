@@ -60,13 +60,15 @@ def test_sums_of_days_long_over_are_asked_once_until_a_message_of_such_a_day_mov
 
     memory = scratch.memory
     assert memory is not None
-    # Two sums at first: of the days long over, and of those since.
-    assert count() == 2
+    # Three sums at first: of the days long over, of yesterday, and of today.
     assert count() == 3
-    memory.note_day("2026-03-01")
     assert count() == 4
+    memory.note_day("2026-03-02")
+    assert count() == 5
+    memory.note_day("2026-03-01")
+    assert count() == 7
     memory.note_day("2026-02-28")
-    assert count() == 6
+    assert count() == 10
     assert sum("FROM kill_switches" in text for text in asked) == 1
 
 

@@ -12,9 +12,12 @@ leaves, so a killed process loses nothing that it accepted, and processes that s
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
+
+Found = TypeVar("Found")
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS instances (
@@ -169,6 +172,11 @@ class State:
 
     def __init__(self, path: str | Path = ":memory:") -> None:
         self.path = str(path)
+        self._alone = self.path == ":memory:"
+        """Nobody else writes: what was read holds until this process writes."""
+        self._known: dict[Any, Any] = {}
+        self._known_at = -1
+        self._instances: dict[tuple[str, str] | int, Instance] = {}
         if self.path != ":memory:":
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(
@@ -198,6 +206,8 @@ class State:
 
     def rollback(self) -> None:
         """Undo the transaction, if one is open."""
+        self._known.clear()
+        self._instances.clear()
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
@@ -205,19 +215,48 @@ class State:
         """Close the database."""
         self._db.close()
 
+    def _unchanged(self, question: Any, ask: Callable[[], Found]) -> Found:
+        """Return what every request asks anew, read once as long as nothing at all is written."""
+        if not self._alone:
+            return ask()
+        if self._known_at != self._db.total_changes:
+            self._known.clear()
+            self._known_at = self._db.total_changes
+        if question not in self._known:
+            self._known[question] = ask()
+        return cast("Found", self._known[question])
+
     # --- instances
 
     def instance(self, provider: str, name: str) -> Instance | None:
-        """Return an instance by its name, ``None`` if there is none."""
+        """Return an instance by its name, ``None`` if there is none.
+
+        Whoever changes it saves it.
+        """
+        known = self._instances.get((provider, name))
+        if known is not None:
+            return known
         row = self._db.execute(
             "SELECT * FROM instances WHERE provider = ? AND name = ? AND deleted = 0", (provider, name)
         ).fetchone()
-        return Instance(*row) if row else None
+        return self._keep((provider, name), Instance(*row)) if row else None
 
     def instance_by_id(self, instance_id: int) -> Instance:
-        """Return an instance that is known to exist (deleted ones included)."""
+        """Return an instance that is known to exist (deleted ones included); whoever changes it saves it."""
+        known = self._instances.get(instance_id)
+        if known is not None:
+            return known
         row = self._db.execute("SELECT * FROM instances WHERE id = ?", (instance_id,)).fetchone()
-        return Instance(*row)
+        return self._keep(instance_id, Instance(*row))
+
+    def _keep(self, key: tuple[str, str] | int, instance: Instance) -> Instance:
+        if self._alone:
+            self._instances[key] = instance
+        return instance
+
+    def _has_changed(self, instance: Instance) -> None:
+        self._instances.pop((instance.provider, instance.name), None)
+        self._instances.pop(instance.id, None)
 
     def instances(self, provider: str | None = None) -> list[Instance]:
         """Return all instances, or one gateway's, in the order of their creation."""
@@ -257,14 +296,17 @@ class State:
 
     def add_instance(self, instance: Instance) -> int:
         """Insert an instance (its ``id`` is ignored) and return its id."""
+        self._instances.clear()
         return int(self._db.execute(_INSERT_INSTANCE, astuple(instance)[1:]).lastrowid or 0)
 
     def save_instance(self, instance: Instance) -> None:
         """Write all columns of an instance."""
+        self._has_changed(instance)
         self._db.execute(_SAVE_INSTANCE, astuple(instance))
 
     def count_send(self, instance: Instance) -> None:
         """Write what a send changes of an instance."""
+        self._has_changed(instance)
         self._db.execute(
             "UPDATE instances SET sent = ?, queue_free_at = ? WHERE id = ?",
             (instance.sent, instance.queue_free_at, instance.id),
@@ -272,8 +314,9 @@ class State:
 
     def opening(self, now: int) -> list[Instance]:
         """Return the instances whose connection is due to open."""
-        rows = self._db.execute("SELECT * FROM instances WHERE opens_at <= ? ORDER BY opens_at, id", (now,))
-        return [Instance(*row) for row in rows.fetchall()]
+        query = "SELECT * FROM instances WHERE opens_at <= ? ORDER BY opens_at, id"
+        rows = self._unchanged(("opening", now), lambda: self._db.execute(query, (now,)).fetchall())
+        return [Instance(*row) for row in rows]
 
     # --- messages
 
@@ -283,9 +326,8 @@ class State:
 
     def due(self, now: int, limit: int) -> list[Message]:
         """Return messages that are due to move on, oldest first."""
-        rows = self._db.execute(
-            "SELECT * FROM messages WHERE next_at <= ? ORDER BY next_at, id LIMIT ?", (now, limit)
-        ).fetchall()
+        query = "SELECT * FROM messages WHERE next_at <= ? ORDER BY next_at, id LIMIT ?"
+        rows = self._unchanged(("due", now), lambda: self._db.execute(query, (now, limit)).fetchall())
         return [Message(*row) for row in rows]
 
     def move(self, message: Message) -> None:
@@ -461,7 +503,8 @@ class State:
 
     def counter(self, name: str) -> int:
         """Return a named number, 0 if it was never set."""
-        row = self._db.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
+        query = "SELECT value FROM counters WHERE name = ?"
+        row = self._unchanged(("counter", name), lambda: self._db.execute(query, (name,)).fetchone())
         return int(row[0]) if row else 0
 
     def increase(self, name: str) -> int:
@@ -491,6 +534,7 @@ class State:
 
     def wipe(self, *, instances: bool) -> None:
         """Forget messages, events, faults and counts, and the instances too if asked."""
+        self._instances.clear()
         for table in ("messages", "events", "faults", "fault_counts", "numbers_seen"):
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 (constants)
             self._db.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))

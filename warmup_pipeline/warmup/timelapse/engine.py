@@ -129,7 +129,9 @@ class Timelapse:
         """
         tick = self.now
         self.now = tick + INTERVAL
-        return self._cycle(tick, STEPS)
+        cycle = self._cycle(tick, STEPS)
+        self.world.store.settle()
+        return cycle
 
     def run_until(self, at: datetime, *, progress: Callable[[datetime], None] | None = None) -> None:
         """Run every cycle before ``at`` that may change anything, the next one always.
@@ -155,6 +157,7 @@ class Timelapse:
                 self.now = following
             if progress is not None:
                 progress(self.now)
+        self.world.store.settle()
 
     def _following(self, last: datetime, end: datetime) -> datetime:
         """Return the next tick after ``last`` that may change anything, ``end`` at the latest."""

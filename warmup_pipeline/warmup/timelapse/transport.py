@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import httpx
@@ -51,7 +51,7 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
                 method=request.method,
                 path=request.url.raw_path.partition(b"?")[0].decode("ascii"),
                 query=dict(request.url.params) if request.url.query else {},
-                headers={name.lower().decode(): value.decode() for name, value in request.headers.raw},
+                headers=_read(tuple(request.headers.raw)),
                 body=await request.aread(),
             )
         )
@@ -71,6 +71,12 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
 def _headers(items: tuple[tuple[str, str], ...]) -> httpx.Headers:
     """Return headers that nearly every answer has, taken apart once; an answer copies them."""
     return httpx.Headers(items)
+
+
+@functools.lru_cache(maxsize=256)
+def _read(raw: tuple[tuple[bytes, bytes], ...]) -> Mapping[str, str]:
+    """Return a request's headers as the simulator takes them; it changes none."""
+    return {name.lower().decode(): value.decode() for name, value in raw}
 
 
 class _Halting(httpx.AsyncByteStream):
