@@ -76,7 +76,7 @@ def _activity(row: sa.RowMapping) -> Activity:
 def _known_types(tx: Transaction) -> dict[str, tuple[bool, bool]]:
     return {
         row.name: (row.executable, row.opens_conversation)
-        for row in tx.connection.execute(sa.select(activity_types))
+        for row in tx.connection.execute(sa.select(activity_types)).all()
     }
 
 

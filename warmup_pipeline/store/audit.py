@@ -84,7 +84,7 @@ class Found:
 
 
 def _found(tx: Transaction, looked_at: sa.Select[Any], wrong: sa.Select[Any]) -> Found:
-    ids = list(tx.connection.execute(wrong).scalars())
+    ids = list(tx.connection.execute(wrong).scalars().all())
     total = int(tx.connection.execute(looked_at).scalar_one())
     return Found(total, len(ids), tuple(sorted(set(ids))))
 
@@ -100,7 +100,7 @@ def open_activities_by_type(tx: Transaction) -> list[tuple[str, str, int]]:
         .group_by(activities.c.pool, activities.c.type)
         .order_by(activities.c.pool, activities.c.type)
     )
-    return [(row[0], row[1], int(row[2])) for row in tx.connection.execute(query)]
+    return [(row[0], row[1], int(row[2])) for row in tx.connection.execute(query).all()]
 
 
 def unapproved_messages(tx: Transaction, depth: Depth = EVERYTHING) -> Found:
@@ -255,7 +255,7 @@ def duplicate_messages(tx: Transaction, depth: Depth = EVERYTHING) -> Found:
         .group_by(messages.c.conversation_id, messages.c.turn)
         .having(sa.func.count() > 1)
     )
-    doubled = list(tx.connection.execute(turns).scalars())
+    doubled = list(tx.connection.execute(turns).scalars().all())
     return Found(found.looked_at, found.wrong + len(doubled), tuple(sorted({*found.chip_ids, *doubled})))
 
 
@@ -358,7 +358,7 @@ def attempts_by_pool(
             )
             .group_by(messages.c.pool)
         )
-        ours = {row[0]: [int(n) for n in row[1:]] for row in tx.connection.execute(query)}
+        ours = {row[0]: [int(n) for n in row[1:]] for row in tx.connection.execute(query).all()}
         history = (
             sa.select(activities.c.pool, count_of(old_succeeded), count_of(old_failed))
             .where(
@@ -368,7 +368,7 @@ def attempts_by_pool(
             )
             .group_by(activities.c.pool)
         )
-        old = {row[0]: [int(n) for n in row[1:]] for row in tx.connection.execute(history)}
+        old = {row[0]: [int(n) for n in row[1:]] for row in tx.connection.execute(history).all()}
         for pool in names:
             mine, its = ours.get(pool, [0] * 4), old.get(pool, [0] * 2)
             found[pool] = (mine[0], mine[1]), (mine[2] + its[0], mine[3] + its[1])
@@ -416,7 +416,7 @@ def confirmations_by_chip(
             .group_by(messages.c.pool, messages.c.sender_chip_id)
             .order_by(messages.c.sender_chip_id)
         )
-        for pool, chip_id, confirmed, could_be in tx.connection.execute(query):
+        for pool, chip_id, confirmed, could_be in tx.connection.execute(query).all():
             found[pool][chip_id] = (int(confirmed), int(could_be))
     return found
 
@@ -476,12 +476,12 @@ def accepted_by_chip(tx: Transaction, pool: str) -> dict[str, int]:
         .where(messages.c.pool == pool, succeeded)
         .group_by(messages.c.sender_chip_id)
     )
-    return {row[0]: int(row[1]) for row in tx.connection.execute(query)}
+    return {row[0]: int(row[1]) for row in tx.connection.execute(query).all()}
 
 
 def _computed_at(tx: Transaction, table: sa.Table) -> dict[str, datetime]:
     query = sa.select(table.c.pool, sa.func.min(table.c.computed_at)).group_by(table.c.pool)
-    return {row[0]: row[1] for row in tx.connection.execute(query)}
+    return {row[0]: row[1] for row in tx.connection.execute(query).all()}
 
 
 def metrics_computed_at(tx: Transaction) -> dict[str, datetime]:

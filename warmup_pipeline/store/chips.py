@@ -88,9 +88,9 @@ def _chip(row: sa.Row[Any]) -> Chip:
 def of_pool(tx: Transaction, pool: str | None = None, *, statuses: Collection[ChipStatus] = ()) -> list[Chip]:
     """Return the chips of a pool (of every pool for ``None``), by id."""
     if pool is None:
-        found = [_chip(row) for row in tx.connection.execute(_every())]
+        found = [_chip(row) for row in tx.connection.execute(_every()).all()]
     else:
-        found = [_chip(row) for row in tx.connection.execute(_in_pool(), {"in_pool": pool})]
+        found = [_chip(row) for row in tx.connection.execute(_in_pool(), {"in_pool": pool}).all()]
     return [chip for chip in found if chip.status in statuses] if statuses else found
 
 
@@ -119,7 +119,7 @@ def of_ids(tx: Transaction, chip_ids: Collection[str]) -> list[Chip]:
     found: list[Chip] = []
     for start in range(0, len(wanted), ROWS_PER_STATEMENT):
         some = wanted[start : start + ROWS_PER_STATEMENT]
-        found += [_chip(row) for row in tx.connection.execute(_every().where(chips.c.id.in_(some)))]
+        found += [_chip(row) for row in tx.connection.execute(_every().where(chips.c.id.in_(some))).all()]
     return found
 
 
@@ -135,13 +135,13 @@ def find(tx: Transaction, name: str) -> list[Chip]:
                 )
             )
             .order_by(chips.c.id)
-        )
+        ).all()
     ]
 
 
 def known_ids(tx: Transaction) -> set[str]:
     """Return every chip id."""
-    return set(tx.connection.execute(sa.select(chips.c.id)).scalars())
+    return set(tx.connection.execute(sa.select(chips.c.id)).scalars().all())
 
 
 def taken(tx: Transaction) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
@@ -193,7 +193,7 @@ def breakers(tx: Transaction, pool: str) -> dict[str, Circuit]:
     """Return the breaker of each chip that is not simply closed."""
     return {
         row.chip_id: Circuit(CircuitState(row.state), row.consecutive_failures, row.opened_at)
-        for row in tx.connection.execute(_breakers(), {"in_pool": pool})
+        for row in tx.connection.execute(_breakers(), {"in_pool": pool}).all()
     }
 
 
@@ -204,7 +204,7 @@ def breakers_of_every_pool(tx: Transaction) -> dict[str, Circuit]:
     )
     return {
         row.chip_id: Circuit(CircuitState(row.state), row.consecutive_failures, row.opened_at)
-        for row in tx.connection.execute(query)
+        for row in tx.connection.execute(query).all()
     }
 
 
@@ -297,7 +297,7 @@ def last_brake_signals(
 ) -> dict[str, list[tuple[str, datetime]]]:
     """Return each chip's last signal of each kind at or after ``since``."""
     found: dict[str, list[tuple[str, datetime]]] = {}
-    for chip_id, kind, at in tx.connection.execute(_last_signals(), {"in_pool": pool, "since": since}):
+    for chip_id, kind, at in tx.connection.execute(_last_signals(), {"in_pool": pool, "since": since}).all():
         found.setdefault(chip_id, []).append((kind, at))
     return found
 

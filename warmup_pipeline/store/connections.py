@@ -119,5 +119,5 @@ def history_of(tx: Transaction, chip_id: str, *, limit: int) -> list[Step]:
     )
     return [
         Step(row[0], row[1], row[2], row[3], ConnectionState(row[4]), row[5])
-        for row in tx.connection.execute(query)
+        for row in tx.connection.execute(query).all()
     ]

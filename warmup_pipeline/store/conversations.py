@@ -117,7 +117,7 @@ def claim(tx: Transaction, ids: Sequence[str], cycle_id: str) -> set[str]:
     got: set[str] = set()
     for start in range(0, len(ids), _NAMES_AT_ONCE):
         asked = {"ids": list(ids[start : start + _NAMES_AT_ONCE]), "for_cycle": cycle_id}
-        got |= set(tx.connection.execute(_free(), asked).scalars())
+        got |= set(tx.connection.execute(_free(), asked).scalars().all())
     change(tx, [{"id": i, "claimed_cycle_id": cycle_id} for i in sorted(got)])
     return got
 
@@ -217,7 +217,7 @@ def _release() -> sa.Update:
 def unsent(tx: Transaction, pool: str, *, but_not_of: str) -> list[str]:
     """Return conversations still opening, by other cycles, for which no message was ever written."""
     asked = {"in_pool": pool, "but_not_of": but_not_of}
-    return list(tx.connection.execute(_unsent(), asked).scalars())
+    return list(tx.connection.execute(_unsent(), asked).scalars().all())
 
 
 @cache
@@ -259,7 +259,7 @@ def _last_openings() -> sa.Select[Any]:
 def partners_on(tx: Transaction, pool: str, day: date) -> dict[str, set[str]]:
     """Return the distinct partners of each chip on a local day, counted from acceptance."""
     partners: dict[str, set[str]] = {}
-    for opener, responder in tx.connection.execute(_pairs_on(), {"in_pool": pool, "on_day": day}):
+    for opener, responder in tx.connection.execute(_pairs_on(), {"in_pool": pool, "on_day": day}).all():
         partners.setdefault(opener, set()).add(responder)
         partners.setdefault(responder, set()).add(opener)
     return partners
@@ -284,7 +284,7 @@ def dialogues_used(tx: Transaction, pair_keys: Collection[str], *, since: dateti
     keys = sorted(pair_keys)
     for start in range(0, len(keys), _NAMES_AT_ONCE):
         asked = {"keys": keys[start : start + _NAMES_AT_ONCE], "since": since}
-        for key, dialogue in tx.connection.execute(_dialogues_used(), asked):
+        for key, dialogue in tx.connection.execute(_dialogues_used(), asked).all():
             used.setdefault(key, set()).add(dialogue)
     return used
 

@@ -165,9 +165,9 @@ def _settled_sums(
 
 def _summed(tx: Transaction, asked: Mapping[str, Any]) -> _Sums:
     sent, received = _sums()
-    heard = {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(received, asked)}
+    heard = {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(received, asked).all()}
     found: _Sums = {}
-    for chip_id, *values in tx.connection.execute(sent, asked):
+    for chip_id, *values in tx.connection.execute(sent, asked).all():
         found[chip_id] = (*map(int, values[:-2]), *values[-2:], *heard.pop(chip_id, (0, 0)))
     nothing = (*(0 for _ in range(_SENT - 2)), None, None)
     return found | {chip_id: (*nothing, *values) for chip_id, values in heard.items()}
@@ -298,7 +298,7 @@ def _two_way_between(
         "since_day": since.date() - timedelta(days=1),
         "before": before,
     }
-    return {row[0]: int(row[1]) for row in tx.connection.execute(_two_way(), asked)}
+    return {row[0]: int(row[1]) for row in tx.connection.execute(_two_way(), asked).all()}
 
 
 @cache

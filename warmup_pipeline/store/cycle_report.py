@@ -62,7 +62,7 @@ def facts_of_cycle(tx: Transaction, cycle_id: str) -> CycleFacts:
             sa.select(messages.c.state, sa.func.count())
             .where(messages.c.cycle_id == cycle_id)
             .group_by(messages.c.state)
-        )
+        ).all()
     }
     moved = sa.select(sa.func.count()).where(phase_transitions.c.cycle_id == cycle_id)
     return CycleFacts(

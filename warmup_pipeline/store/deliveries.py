@@ -169,7 +169,7 @@ def known_ids(tx: Transaction, pool: str, *, since: datetime) -> set[str]:
         messages.c.sent_at >= since,
         messages.c.gateway_message_id.is_not(None),
     )
-    return set(tx.connection.execute(query).scalars())
+    return set(tx.connection.execute(query).scalars().all())
 
 
 @cache
@@ -243,7 +243,7 @@ def confirmed_since_recovery(tx: Transaction, chip_ids: Collection[str]) -> set[
             messages.c.confirmed_at.is_not(None),
         ),
     )
-    return set(tx.connection.execute(query).scalars())
+    return set(tx.connection.execute(query).scalars().all())
 
 
 def may_be_queued(
@@ -277,7 +277,7 @@ def partner_activities(tx: Transaction, conversation_ids: Collection[str]) -> di
             pairings.c.conversation_id.in_(wanted[start : start + ROWS_PER_STATEMENT]),
             pairings.c.partner_activity_id.is_not(None),
         )
-        found |= {row[0]: row[1] for row in tx.connection.execute(query)}
+        found |= {row[0]: row[1] for row in tx.connection.execute(query).all()}
     return found
 
 

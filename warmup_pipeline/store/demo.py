@@ -114,7 +114,7 @@ def conversations_of(tx: Transaction, ids: Sequence[str]) -> list[OpenedConversa
         query = sa.select(*(conversations.c[name] for name in OpenedConversation.__dataclass_fields__)).where(
             conversations.c.id.in_(chunk), conversations.c.opened_at.is_not(None)
         )
-        found += [OpenedConversation(*row) for row in tx.connection.execute(query)]
+        found += [OpenedConversation(*row) for row in tx.connection.execute(query).all()]
     return sorted(found, key=lambda one: (one.opened_at, one.id))
 
 
@@ -158,7 +158,7 @@ def stubs_cancelled(tx: Transaction, pool: str, reason: str) -> list[tuple[str, 
         )
         .order_by(activities.c.planned_at, activities.c.id)
     )
-    return [(row[0], row[1]) for row in tx.connection.execute(query)]
+    return [(row[0], row[1]) for row in tx.connection.execute(query).all()]
 
 
 def recovered_between(tx: Transaction, pool: str, first: datetime, last: datetime) -> list[str]:
@@ -172,7 +172,7 @@ def recovered_between(tx: Transaction, pool: str, first: datetime, last: datetim
         )
         .order_by(chip_connections.c.chip_id)
     )
-    return list(tx.connection.execute(query).scalars())
+    return list(tx.connection.execute(query).scalars().all())
 
 
 def chip_ids_by_pool(tx: Transaction) -> Mapping[str, set[str]]:
@@ -180,7 +180,7 @@ def chip_ids_by_pool(tx: Transaction) -> Mapping[str, set[str]]:
     found: dict[str, set[str]] = {
         name: set() for name in tx.connection.execute(sa.select(pools.c.name)).scalars()
     }
-    for chip_id, pool in tx.connection.execute(sa.select(chips.c.id, chips.c.pool)):
+    for chip_id, pool in tx.connection.execute(sa.select(chips.c.id, chips.c.pool)).all():
         found[pool].add(chip_id)
     return found
 

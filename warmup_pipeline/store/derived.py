@@ -63,7 +63,7 @@ metric_columns = tuple(
 def metrics(tx: Transaction, pool: str) -> dict[str, ChipMetrics]:
     """Return the stored metrics of a pool's chips. Which kinds of media is kept as how many."""
     found = {}
-    for chip_id, kinds, *values in tx.connection.execute(_metrics_of_pool(), {"in_pool": pool}):
+    for chip_id, kinds, *values in tx.connection.execute(_metrics_of_pool(), {"in_pool": pool}).all():
         named = dict(zip(metric_columns, values, strict=True))
         found[chip_id] = ChipMetrics(media_kinds=_stored_kinds(kinds), **named)
     return found
@@ -160,7 +160,7 @@ def entered_with(tx: Transaction, pool: str) -> dict[tuple[str, str], Entered]:
     """Return what each chip had when it last entered a phase, by chip and phase."""
     return {
         (row[0], row[1]): Entered(*(int(row[2][name]["value"]) for name in _COUNTS))
-        for row in tx.connection.execute(_entered(), {"in_pool": pool})
+        for row in tx.connection.execute(_entered(), {"in_pool": pool}).all()
         if all(row[2].get(name) is not None for name in _COUNTS)
     }
 
@@ -179,7 +179,7 @@ def _entered() -> sa.Select[Any]:
 
 def transitions_of_cycle(tx: Transaction, cycle_id: str) -> set[str]:
     """Return the chips that changed phase in a cycle."""
-    return set(tx.connection.execute(_moved_in(), {"in_cycle": cycle_id}).scalars())
+    return set(tx.connection.execute(_moved_in(), {"in_cycle": cycle_id}).scalars().all())
 
 
 @cache

@@ -51,7 +51,7 @@ def add(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 @remembered(phase_forecast)
 def chips_with_one(tx: Transaction, pool: str, day: date) -> set[str]:
     """Return the chips of a pool that have a forecast of a local day."""
-    return set(tx.connection.execute(_chips_with_one(), {"in_pool": pool, "on_day": day}).scalars())
+    return set(tx.connection.execute(_chips_with_one(), {"in_pool": pool, "on_day": day}).scalars().all())
 
 
 @cache
@@ -102,4 +102,4 @@ def followed(tx: Transaction, pools: Sequence[str], *, made_on: date, known_on: 
         .where(phase_forecast.c.pool.in_(pools), phase_forecast.c.day == made_on)
         .order_by(phase_forecast.c.chip_id)
     )
-    return [Followed(*row) for row in tx.connection.execute(query)]
+    return [Followed(*row) for row in tx.connection.execute(query).all()]

@@ -85,7 +85,9 @@ def activities_of_day(tx: Transaction, days: Mapping[str, date]) -> dict[str, Ty
         .group_by(activities.c.type)
         .order_by(activities.c.type)
     )
-    return {row[0]: TypeCounts(*(int(count) for count in row[1:])) for row in tx.connection.execute(query)}
+    return {
+        row[0]: TypeCounts(*(int(count) for count in row[1:])) for row in tx.connection.execute(query).all()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def chip_groups(tx: Transaction, at: Mapping[str, datetime]) -> list[ChipGroup]:
     )
     return [
         ChipGroup(row[0], row[1], row[2], row[3], bool(row[4]), int(row[5]), int(row[6]))
-        for row in tx.connection.execute(query)
+        for row in tx.connection.execute(query).all()
     ]
 
 
@@ -194,7 +196,7 @@ def to_look_at(tx: Transaction, at: Mapping[str, datetime], *, limit: int) -> tu
         .order_by(chips.c.pool, chips.c.last4)
         .limit(limit)
     )
-    return [ToLookAt(*list(row)) for row in tx.connection.execute(query)], int(total)
+    return [ToLookAt(*list(row)) for row in tx.connection.execute(query).all()], int(total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,4 +229,4 @@ def switched_off(tx: Transaction, at: datetime) -> list[SwitchedOff]:
         )
         .order_by(kill_switches.c.set_at)
     )
-    return [SwitchedOff(*row) for row in tx.connection.execute(query)]
+    return [SwitchedOff(*row) for row in tx.connection.execute(query).all()]

@@ -48,7 +48,7 @@ def known_chips(tx: Transaction) -> list[KnownChip]:
     query = sa.select(chips.c.id, chips.c.pool, chips.c.phone, chips.c.provider, chips.c.instance).order_by(
         chips.c.id
     )
-    return [KnownChip(*row) for row in tx.connection.execute(query)]
+    return [KnownChip(*row) for row in tx.connection.execute(query).all()]
 
 
 def known_activities(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
@@ -56,7 +56,7 @@ def known_activities(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for chunk in _chunks(ids):
         query = sa.select(activities.c.id, activities.c.chip_id).where(activities.c.id.in_(chunk))
-        found |= {row[0]: row[1] for row in tx.connection.execute(query)}
+        found |= {row[0]: row[1] for row in tx.connection.execute(query).all()}
     return found
 
 
@@ -67,7 +67,7 @@ def known_interactions(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
         query = sa.select(imported_interactions.c.id, imported_interactions.c.chip_id).where(
             imported_interactions.c.id.in_(chunk)
         )
-        found |= {row[0]: row[1] for row in tx.connection.execute(query)}
+        found |= {row[0]: row[1] for row in tx.connection.execute(query).all()}
     return found
 
 
@@ -78,7 +78,7 @@ def chips_planned_for(tx: Transaction, pool: str, day: date) -> set[str]:
         .join(chips, chips.c.id == day_plans.c.chip_id)
         .where(chips.c.pool == pool, day_plans.c.day == day)
     )
-    return set(tx.connection.execute(query).scalars())
+    return set(tx.connection.execute(query).scalars().all())
 
 
 def insert_chips(

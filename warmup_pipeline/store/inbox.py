@@ -144,7 +144,7 @@ def _sources() -> sa.Select[Any]:
 @remembered(privacy_ids)
 def known_privacy_ids(tx: Transaction) -> dict[str, str]:
     """Return which chip stands behind each known privacy id."""
-    return {row[0]: row[1] for row in tx.connection.execute(_privacy_ids())}
+    return {row[0]: row[1] for row in tx.connection.execute(_privacy_ids()).all()}
 
 
 @cache
@@ -234,7 +234,7 @@ def about_messages(tx: Transaction, pool: str, *, since: datetime) -> list[Match
             lid,
             sender,
             behind,
-        ) in tx.connection.execute(query):
+        ) in tx.connection.execute(query).all():
             if kind == ARRIVAL and behind is not None and behind != sender:
                 # That privacy id is another chip's: it is not this message, whatever its id.
                 continue
@@ -266,7 +266,7 @@ def about_connections(tx: Transaction, pool: str) -> list[SaidConnection]:
     )
     return [
         SaidConnection((key, received), chip_id, ConnectionState(state), words, needs, received)
-        for key, received, chip_id, state, words, needs in tx.connection.execute(query)
+        for key, received, chip_id, state, words, needs in tx.connection.execute(query).all()
     ]
 
 
@@ -290,7 +290,7 @@ def arrivals_at(tx: Transaction, pool: str, chip_ids: Collection[str]) -> list[A
     )
     return [
         Arrival(chip_id, message_id, peer, None if kind is None else MessageKind(kind), text or "", said_at)
-        for chip_id, message_id, peer, kind, text, said_at in tx.connection.execute(query)
+        for chip_id, message_id, peer, kind, text, said_at in tx.connection.execute(query).all()
     ]
 
 

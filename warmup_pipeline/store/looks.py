@@ -49,7 +49,7 @@ EVERYTHING = Depth()
 
 def long_logs(tx: Transaction) -> set[str]:
     """Return the pools whose log is long."""
-    return set(tx.connection.execute(sa.select(message_rollups.c.pool)).scalars())
+    return set(tx.connection.execute(sa.select(message_rollups.c.pool)).scalars().all())
 
 
 def depth(tx: Transaction, since: Mapping[str, date]) -> Depth:
@@ -65,7 +65,7 @@ def clean_on(tx: Transaction, check_name: str) -> dict[str, date]:
     query = sa.select(whole_looks.c.pool, whole_looks.c.clean_on).where(
         whole_looks.c.check_name == check_name
     )
-    return {row[0]: row[1] for row in tx.connection.execute(query)}
+    return {row[0]: row[1] for row in tx.connection.execute(query).all()}
 
 
 def note_clean(tx: Transaction, check_name: str, days: Mapping[str, date]) -> None:

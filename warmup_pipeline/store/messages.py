@@ -85,7 +85,7 @@ def counting_after(confirmed_until: Any) -> sa.ColumnElement[bool]:
 def states(tx: Transaction, ids: Sequence[str]) -> dict[str, MessageState]:
     """Return the state of each of these messages (at most ``ROWS_PER_STATEMENT``)."""
     query = sa.select(messages.c.id, messages.c.state).where(messages.c.id.in_(ids)).with_for_update()
-    return {row[0]: MessageState(row[1]) for row in tx.connection.execute(query)}
+    return {row[0]: MessageState(row[1]) for row in tx.connection.execute(query).all()}
 
 
 def interrupted(tx: Transaction, pool: str, *, but_not_of: str) -> list[tuple[str, str]]:
@@ -114,7 +114,7 @@ def states_of_openings(tx: Transaction, pool: str, activity_ids: Sequence[str]) 
     query = sa.select(messages.c.activity_id, messages.c.state).where(
         messages.c.pool == pool, messages.c.activity_id.in_(activity_ids)
     )
-    return {row[0]: MessageState(row[1]) for row in tx.connection.execute(query)}
+    return {row[0]: MessageState(row[1]) for row in tx.connection.execute(query).all()}
 
 
 @remembered(messages)
@@ -162,9 +162,9 @@ def traffic_today(tx: Transaction, pool: str, day: date) -> dict[str, tuple[int,
     asked = {"in_pool": pool, "today": day}
     sent, received = _traffic()
     traffic: dict[str, tuple[int, int]] = {
-        row[0]: (int(row[1]), 0) for row in tx.connection.execute(sent, asked)
+        row[0]: (int(row[1]), 0) for row in tx.connection.execute(sent, asked).all()
     }
-    for chip_id, count in tx.connection.execute(received, asked):
+    for chip_id, count in tx.connection.execute(received, asked).all():
         traffic[chip_id] = (traffic.get(chip_id, (0, 0))[0], int(count))
     return traffic
 

@@ -71,14 +71,15 @@ def _named() -> sa.Select[Any]:
 
 def every(tx: Transaction) -> list[Pool]:
     """Return all pools, by name."""
-    return [_pool(row) for row in tx.connection.execute(sa.select(*_columns).order_by(pools.c.name))]
+    return [_pool(row) for row in tx.connection.execute(sa.select(*_columns).order_by(pools.c.name)).all()]
 
 
 def with_chips(tx: Transaction) -> list[Pool]:
     """Return the pools that have chips, by name: those a cycle is run for."""
     holds = sa.exists().where(chips.c.pool == pools.c.name)
     return [
-        _pool(row) for row in tx.connection.execute(sa.select(*_columns).where(holds).order_by(pools.c.name))
+        _pool(row)
+        for row in tx.connection.execute(sa.select(*_columns).where(holds).order_by(pools.c.name)).all()
     ]
 
 

@@ -59,7 +59,7 @@ def some_rows(
     for name in order:
         column = table.c[name.removeprefix("-")]
         query = query.order_by(column.desc() if name.startswith("-") else column)
-    return [list(row) for row in tx.connection.execute(query)]
+    return [list(row) for row in tx.connection.execute(query).all()]
 
 
 def chips_by_phase(tx: Transaction, pool: str) -> list[tuple[str, bool, int]]:
@@ -71,7 +71,7 @@ def chips_by_phase(tx: Transaction, pool: str) -> list[tuple[str, bool, int]]:
         .group_by(chips.c.phase, part)
         .order_by(chips.c.phase, part)
     )
-    return [(row[0], bool(row[1]), int(row[2])) for row in tx.connection.execute(query)]
+    return [(row[0], bool(row[1]), int(row[2])) for row in tx.connection.execute(query).all()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def sent_of_limits(tx: Transaction, pool: str, day: date, *, limit: int) -> list
         .order_by((used * 1000 / sa.func.nullif(chip_days.c.day_limit, 0)).desc().nulls_last(), chips.c.last4)
         .limit(limit)
     )
-    return [SentOfLimit(row[0], int(row[1]), int(row[2])) for row in tx.connection.execute(query)]
+    return [SentOfLimit(row[0], int(row[1]), int(row[2])) for row in tx.connection.execute(query).all()]
 
 
 def pairs_since(tx: Transaction, pool: str, first: date, *, limit: int) -> list[tuple[str, str, int]]:
@@ -122,7 +122,7 @@ def pairs_since(tx: Transaction, pool: str, first: date, *, limit: int) -> list[
         .order_by(number.desc(), opener.c.last4, responder.c.last4)
         .limit(limit)
     )
-    return [(row[0], row[1], int(row[2])) for row in tx.connection.execute(query)]
+    return [(row[0], row[1], int(row[2])) for row in tx.connection.execute(query).all()]
 
 
 def days_of_pool(tx: Transaction, pool: str, *, until: date, limit: int) -> list[dict[str, Any]]:

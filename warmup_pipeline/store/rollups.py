@@ -202,7 +202,7 @@ def accepted_by_chip(tx: Transaction, pool: str) -> dict[str, int]:
     """Return how many messages of each chip were accepted and have not failed, by the roll-up."""
     totals = chip_message_totals
     query = sa.select(totals.c.chip_id, totals.c.succeeded).where(totals.c.pool == pool)
-    return {row[0]: int(row[1]) for row in tx.connection.execute(query)}
+    return {row[0]: int(row[1]) for row in tx.connection.execute(query).all()}
 
 
 @cache
@@ -409,7 +409,7 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
     received: Counter[str] = Counter()
     received_today: Counter[str] = Counter()
     media: set[tuple[str, MessageKind]] = set()
-    for sender, recipient, its_day, kind in tx.connection.execute(_not_yet_confirmed(), asked):
+    for sender, recipient, its_day, kind in tx.connection.execute(_not_yet_confirmed(), asked).all():
         sent[sender] += 1
         received[recipient] += 1
         if its_day == day:
@@ -417,11 +417,11 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
             received_today[recipient] += 1
         media.add((sender, MessageKind(kind)))
     two_way: Counter[str] = Counter()
-    for one, other in tx.connection.execute(_two_way_for_now(), asked):
+    for one, other in tx.connection.execute(_two_way_for_now(), asked).all():
         two_way.update((one, other))
-    errors = {row[0]: int(row[1]) for row in tx.connection.execute(_errors_lately(), asked)}
+    errors = {row[0]: int(row[1]) for row in tx.connection.execute(_errors_lately(), asked).all()}
     found = {}
-    for row in tx.connection.execute(_totals(), asked):
+    for row in tx.connection.execute(_totals(), asked).all():
         chip_id = row.chip_id
         kinds = {
             kind
@@ -548,9 +548,9 @@ def wrong_days(tx: Transaction, pool: str) -> set[str]:
     )
     fresh = _fresh(last).subquery("fresh")
     asked = {"in_pool": pool}
-    stored = {tuple(row) for row in tx.connection.execute(kept, asked)}
+    stored = {tuple(row) for row in tx.connection.execute(kept, asked).all()}
     columns = [fresh.c.chip_id, fresh.c.day, *(fresh.c[name] for name in (*_SUMS, *_TIMES))]
-    found = {tuple(row) for row in tx.connection.execute(sa.select(*columns), asked)}
+    found = {tuple(row) for row in tx.connection.execute(sa.select(*columns), asked).all()}
     return {row[0] for row in stored ^ found}
 
 
@@ -563,10 +563,12 @@ def wrong_totals(tx: Transaction, pool: str) -> set[str]:
         .group_by(days.c.chip_id)
     )
     kept = sa.select(totals.c.chip_id, *(totals.c[name] for name in _SUMS)).where(totals.c.pool == pool)
-    right = {(row[0], *map(int, row[1:])) for row in tx.connection.execute(summed)}
+    right = {(row[0], *map(int, row[1:])) for row in tx.connection.execute(summed).all()}
     nothing = (0,) * len(_SUMS)
     return {
-        row[0] for row in right ^ {tuple(row) for row in tx.connection.execute(kept)} if row[1:] != nothing
+        row[0]
+        for row in right ^ {tuple(row) for row in tx.connection.execute(kept).all()}
+        if row[1:] != nothing
     }
 
 

@@ -106,7 +106,7 @@ def criteria_of(tx: Transaction, chip_id: str) -> list[StoredCriterion]:
         .where(phase_eligibility.c.chip_id == chip_id)
         .order_by(phase_eligibility.c.holds, phase_eligibility.c.criterion)
     )
-    return [StoredCriterion(*row) for row in tx.connection.execute(query)]
+    return [StoredCriterion(*row) for row in tx.connection.execute(query).all()]
 
 
 def next_activity(tx: Transaction, chip_id: str) -> NextActivity | None:
@@ -154,7 +154,7 @@ def failed_sends(tx: Transaction, chip_id: str, *, limit: int) -> list[FailedSen
     )
     return [
         FailedSend(row[0], FailureClass(row[1]), row[2], row[3], row[4])
-        for row in tx.connection.execute(query)
+        for row in tx.connection.execute(query).all()
     ]
 
 
@@ -173,7 +173,7 @@ def switches_on(tx: Transaction, *, at: datetime, pool: str, chip_id: str) -> li
         )
         .order_by(kill_switches.c.scope, kill_switches.c.set_at)
     )
-    return [Switch(*row) for row in tx.connection.execute(query)]
+    return [Switch(*row) for row in tx.connection.execute(query).all()]
 
 
 def statuses_before(tx: Transaction, action: str, chip_ids: Sequence[str]) -> dict[str, ChipStatus]:
@@ -184,7 +184,7 @@ def statuses_before(tx: Transaction, action: str, chip_ids: Sequence[str]) -> di
         .order_by(operator_actions.c.id)
     )
     found: dict[str, ChipStatus] = {}
-    for target, details in tx.connection.execute(query):
+    for target, details in tx.connection.execute(query).all():
         before: Any = details.get("from")
         if before in tuple(ChipStatus):
             found[target] = ChipStatus(before)

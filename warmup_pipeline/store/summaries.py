@@ -254,7 +254,7 @@ def cycles_of_day(
     query = sa.select(*list(sums.c)[:3], cycles.c.health).join(
         cycles, sa.and_(cycles.c.pool == sums.c.pool, cycles.c.tick == sums.c.last)
     )
-    return {row[0]: PoolDay(int(row[1]), row[2], row[3]) for row in tx.connection.execute(query)}
+    return {row[0]: PoolDay(int(row[1]), row[2], row[3]) for row in tx.connection.execute(query).all()}
 
 
 def first_tick(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
@@ -264,7 +264,7 @@ def first_tick(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
     query = sa.select(pools.c.name, sa.type_coerce(first, cycles.c.tick.type))
     if pool is not None:
         query = query.where(pools.c.name == pool)
-    return {row[0]: row[1] for row in tx.connection.execute(query) if row[1] is not None}
+    return {row[0]: row[1] for row in tx.connection.execute(query).all() if row[1] is not None}
 
 
 _SUMMARY_LOCK: Final = 0x57_41_52_4D
@@ -346,7 +346,7 @@ def days_to_finish(tx: Transaction, today: date, pool: str) -> list[date]:
         )
         .order_by(daily_summary.c.day)
     )
-    days = list(tx.connection.execute(query).scalars())
+    days = list(tx.connection.execute(query).scalars().all())
     if yesterday not in days and _has_moved(tx, yesterday, pool):
         days.append(yesterday)
     return days
@@ -389,7 +389,7 @@ def _has_moved(tx: Transaction, day: date, pool: str) -> bool:
         .where(activities.c.pool == pool, activities.c.day == day)
         .group_by(activities.c.state)
     )
-    if Counter({row[0]: int(row[1]) for row in tx.connection.execute(by_state)}) != kept:
+    if Counter({row[0]: int(row[1]) for row in tx.connection.execute(by_state).all()}) != kept:
         return True
     ran = cycles_of_day(tx, day, before=None, pool=pool).values()
     worst = max((one.worst_s for one in ran if one.worst_s is not None), default=None)

@@ -158,7 +158,7 @@ def transitions(tx: Transaction, pool: str) -> list[Transition]:
         .where(phase_transitions.c.pool == pool)
         .order_by(phase_transitions.c.at, phase_transitions.c.chip_id)
     )
-    return [Transition(*row) for row in tx.connection.execute(query)]
+    return [Transition(*row) for row in tx.connection.execute(query).all()]
 
 
 def cycles_of(tx: Transaction, pool: str) -> list[Cycle]:
@@ -182,7 +182,7 @@ def attempts_by_day(tx: Transaction, pool: str) -> dict[date, tuple[int, int]]:
         .group_by(messages.c.sent_day)
         .order_by(messages.c.sent_day)
     )
-    return {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(query)}
+    return {row[0]: (int(row[1]), int(row[2])) for row in tx.connection.execute(query).all()}
 
 
 def digest(tx: Transaction, pool: str) -> str:
