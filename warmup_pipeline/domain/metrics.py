@@ -37,7 +37,6 @@ class MessageCounts:
         restriction_failures: of ``attempted``, those that failed as a restriction.
         last_error_at: the last failure of the sender's own channel.
         last_sent_at: the last send that counts against limits.
-        partners_today: distinct chips it opened, or was opened, a conversation with today.
     """
 
     sent_total: int = 0
@@ -55,7 +54,6 @@ class MessageCounts:
     restriction_failures: int = 0
     last_error_at: datetime | None = None
     last_sent_at: datetime | None = None
-    partners_today: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class ChipMetrics:
         days_without_error: days since the last error; before any, since the age reference.
         last_error_at: the later of the log's and the import's last error.
         last_sent_at: the last send in the log.
-        partners_today: distinct partners of the local day.
+        partners_today: distinct chips it opened, or was opened, a conversation with on the local day.
     """
 
     sent_total: int
@@ -130,6 +128,12 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
+def days_without_error(last_error_at: datetime | None, age_reference: datetime, at: datetime) -> float:
+    """Return the days since the last error; before any, since the age reference."""
+    since = age_reference if last_error_at is None else last_error_at
+    return max(0.0, (at - since) / _ONE_DAY)
+
+
 def chip_metrics(
     counts: MessageCounts,
     balance: OpeningBalance,
@@ -137,6 +141,7 @@ def chip_metrics(
     at: datetime,
     today: date,
     age_reference: datetime,
+    partners_today: int = 0,
 ) -> ChipMetrics:
     """Return the metrics of one chip.
 
@@ -146,13 +151,13 @@ def chip_metrics(
         at: the instant of the metrics.
         today: the local day of ``at``; the balance's day sums count only on their own day.
         age_reference: since when the chip ages (``phases.age_reference``).
+        partners_today: distinct partners of that day.
     """
     sent = counts.sent_total + balance.sent
     received = counts.received_total + balance.received
     same_day = balance.day == today
     errors = [e for e in (counts.last_error_at, balance.last_error_at) if e is not None]
     last_error_at = max(errors, default=None)
-    without_error_since = age_reference if last_error_at is None else last_error_at
     return ChipMetrics(
         sent_total=sent,
         received_total=received,
@@ -168,8 +173,8 @@ def chip_metrics(
         media_kinds=counts.media_kinds,
         errors_24h=counts.errors_24h,
         restriction_failures=counts.restriction_failures,
-        days_without_error=max(0.0, (at - without_error_since) / _ONE_DAY),
+        days_without_error=days_without_error(last_error_at, age_reference, at),
         last_error_at=last_error_at,
         last_sent_at=counts.last_sent_at,
-        partners_today=counts.partners_today,
+        partners_today=partners_today,
     )

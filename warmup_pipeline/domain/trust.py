@@ -78,6 +78,13 @@ class TrustScore:
     parts: Mapping[str, float]
 
 
+_DAYS_UNTIL_FULL: Final[Mapping[str, tuple[float, float]]] = {"age": (30, 15), "days_without_error": (7, 10)}
+"""Parts that grow with time alone: days until they are full, and the points they have then."""
+
+_EARLY_DAYS: Final = 1 / 24
+"""How much sooner than computed a change is looked for: binary fractions are no excuse for missing it."""
+
+
 def _linear(value: float, full_at: float, points: float) -> float:
     """Return ``points`` in proportion to ``value``, from 0 up to all of them at ``full_at``."""
     return points * min(max(value / full_at, 0.0), 1.0)
@@ -89,15 +96,32 @@ def trust_score(inputs: TrustInputs, policy: Policy) -> TrustScore:
     restricted = inputs.restriction_failures / max(inputs.attempted, 1)
     parts = {
         "base": BASE,
-        "age": _linear(inputs.age_days, 30, 15),
+        "age": _linear(inputs.age_days, *_DAYS_UNTIL_FULL["age"]),
         "response_rate": _linear(inputs.response_rate, 0.5, 20),
         "delivery_rate": _linear(delivery, 0.95, 15),
         "restrictions": -_linear(restricted, 0.1, 20),
         "media_kinds": _linear(inputs.media_kinds, 2, 10),
         "errors_24h": -_linear(inputs.errors_24h, 5, 10),
         "bidirectional": _linear(inputs.bidirectional, 20, 15),
-        "days_without_error": _linear(inputs.days_without_error, 7, 10),
+        "days_without_error": _linear(inputs.days_without_error, *_DAYS_UNTIL_FULL["days_without_error"]),
         "phase": PHASE_BONUS[inputs.phase],
     }
     score = min(100, max(0, math.floor(math.fsum(parts.values()) + _TOLERANCE)))
     return TrustScore(score=score, level=policy.level_of(score), parts=parts)
+
+
+def days_until_more(inputs: TrustInputs, score: TrustScore) -> float | None:
+    """Return in how many days time alone can raise a score at the earliest; ``None``: never.
+
+    Age and days without an error grow by a day a day, all else as it is; so a score never falls by time.
+    It is a bound, a little early: each of both slows down only when it is full.
+    """
+    a_day = sum(
+        points / full_at
+        for name, (full_at, points) in _DAYS_UNTIL_FULL.items()
+        if (inputs.age_days if name == "age" else inputs.days_without_error) < full_at
+    )
+    if a_day == 0 or score.score >= 100:
+        return None
+    missing = score.score + 1 - math.fsum(score.parts.values())
+    return max(0.0, missing / a_day - _EARLY_DAYS)

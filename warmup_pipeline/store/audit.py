@@ -25,7 +25,7 @@ from warmup_pipeline.domain.values import (
     MessageState,
     Phase,
 )
-from warmup_pipeline.store import looks, rollups
+from warmup_pipeline.store import derivations, looks, rollups
 from warmup_pipeline.store.attempts import (
     count_of,
     failed,
@@ -485,8 +485,15 @@ def _computed_at(tx: Transaction, table: sa.Table) -> dict[str, datetime]:
 
 
 def metrics_computed_at(tx: Transaction) -> dict[str, datetime]:
-    """Return each pool's oldest computation among the rows of ``chip_metrics``."""
-    return _computed_at(tx, chip_metrics)
+    """Return as of which tick each pool's ``chip_metrics`` are: its oldest computation among the rows.
+
+    Of a long log only chips of which something changed are computed anew; the others' rows hold, too.
+    """
+    found = _computed_at(tx, chip_metrics)
+    for pool, at in derivations.derived_at(tx).items():
+        if pool in found:
+            found[pool] = max(found[pool], at)
+    return found
 
 
 def warming_days_computed_at(tx: Transaction) -> dict[str, datetime]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,7 +56,11 @@ class _Prepared:
             # Its connection makes statements ready itself (``prepared``), and tells the memory of them.
             given = [{name: row[column] for name, column in self.columns.items()} for row in rows]
             return int(tx.connection.execute(self.statement, given).rowcount)
-        parameters = [
+        return int(tx.connection.exec_driver_sql(self.text, self.made_of(rows)).rowcount)
+
+    def made_of(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """Return the values of each row as they are stored."""
+        return [
             tuple(
                 [
                     constant if name is None else row[name] if make is None else make(row[name])
@@ -64,7 +69,6 @@ class _Prepared:
             )
             for row in rows
         ]
-        return int(tx.connection.exec_driver_sql(self.text, parameters).rowcount)
 
 
 def _prepared(statement: sa.Insert | sa.Update, columns: Mapping[str, sa.Column[Any]]) -> _Prepared:
@@ -252,6 +256,8 @@ def write_changed(
             replace_rows(tx, table, rows)
         return len(rows)
     keys = [column.name for column in table.primary_key]
+    if rows and _is_sqlite(tx):
+        return _write_changed_as_stored(tx, table, rows, keys, within=within, stamps=stamps, whole=whole)
     said = [column.name for column in table.c if column.name not in {*keys, *stamps}]
     query = sa.select(*(table.c[name] for name in (*keys, *said))).where(within)
     stored = {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in tx.connection.execute(query)}
@@ -261,11 +267,49 @@ def write_changed(
         if stored.pop(tuple([row[name] for name in keys]), None) != tuple([row.get(name) for name in said])
     ]
     if whole:
-        gone = sorted(stored)
-        for start in range(0, len(gone), ROWS_PER_STATEMENT):
-            named = sa.tuple_(*(table.c[name] for name in keys)).in_(gone[start : start + ROWS_PER_STATEMENT])
-            tx.connection.execute(sa.delete(table).where(named))
+        _delete(tx, [table.c[name] for name in keys], sorted(stored), table)
     upsert_rows(tx, table, changed)
+    if len(changed) < len(rows):
+        tx.connection.execute(sa.update(table).where(within).values(**stamps))
+    return len(changed)
+
+
+def _delete(tx: Transaction, keys: Sequence[Any], gone: Sequence[Any], table: sa.Table) -> None:
+    for start in range(0, len(gone), ROWS_PER_STATEMENT):
+        named = sa.tuple_(*keys).in_(gone[start : start + ROWS_PER_STATEMENT])
+        tx.connection.execute(sa.delete(table).where(named))
+
+
+def _tuple_of(places: Sequence[int]) -> Callable[[Any], Any]:
+    if len(places) == 1:
+        (place,) = places
+        return lambda row: (row[place],)
+    return itemgetter(*places)
+
+
+def _write_changed_as_stored(
+    tx: Transaction,
+    table: sa.Table,
+    rows: Sequence[Row],
+    keys: Sequence[str],
+    *,
+    within: sa.ColumnElement[bool],
+    stamps: Mapping[str, Any],
+    whole: bool,
+) -> int:
+    """Do the same on SQLite with values as they are stored: nothing that is read is made into objects."""
+    upsert = _sqlite_upsert(table, tuple(rows[0]))
+    names = [str(name) for name, _, _ in upsert.values]
+    key_of = _tuple_of([names.index(name) for name in keys])
+    said_of = _tuple_of([place for place, name in enumerate(names) if name not in {*keys, *stamps}])
+    raw = sa.types.NullType()
+    query = sa.select(*(sa.type_coerce(table.c[name], raw) for name in names)).where(within)
+    stored = {key_of(row): said_of(row) for row in tx.connection.execute(query).all()}
+    changed = [row for row in upsert.made_of(rows) if stored.pop(key_of(row), None) != said_of(row)]
+    if whole:
+        _delete(tx, [sa.type_coerce(table.c[name], raw) for name in keys], sorted(stored), table)
+    for start in range(0, len(changed), ROWS_PER_STATEMENT):
+        tx.connection.exec_driver_sql(upsert.text, changed[start : start + ROWS_PER_STATEMENT])
     if len(changed) < len(rows):
         tx.connection.execute(sa.update(table).where(within).values(**stamps))
     return len(changed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from warmup_pipeline.domain.values import ChipStatus, Phase, TrustLevel
 from warmup_pipeline.store.bulk import write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.schema import chip_days
+from warmup_pipeline.store.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,19 @@ class ChipDayRow:
     braked: bool
 
 
-def store(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of one pool and day, each in place of what stood there for its chip."""
+def store(
+    tx: Transaction, scope: Scope, rows: Sequence[Mapping[str, Any]], *, as_of: datetime, day: date
+) -> None:
+    """Write rows of the chips in a scope and a day, each in place of what stood there for its chip.
+
+    Those of the pool's other chips of that day are said to hold still.
+    """
     if rows:
-        of_day = sa.and_(chip_days.c.pool == rows[0]["pool"], chip_days.c.day == rows[0]["day"])
-        write_changed(tx, chip_days, rows, within=of_day, stamps={"as_of": rows[0]["as_of"]})
+        of_day = sa.and_(scope.within(chip_days), chip_days.c.day == day)
+        write_changed(tx, chip_days, rows, within=of_day, stamps={"as_of": as_of})
+    if scope.marked:
+        others = sa.and_(chip_days.c.pool == scope.pool, chip_days.c.day == day)
+        tx.connection.execute(sa.update(chip_days).where(others).values(as_of=as_of))
 
 
 def of_pool(tx: Transaction, pool: str, *, first: date | None = None) -> list[ChipDayRow]:

@@ -27,7 +27,8 @@ from warmup_pipeline.domain.values import (
 from warmup_pipeline.store.bulk import insert_new_rows, insert_rows, update_rows, upsert_rows
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, TakenByAnother, Transaction
 from warmup_pipeline.store.memory import remembered
-from warmup_pipeline.store.schema import brake_signals, chips, circuits, opening_balances
+from warmup_pipeline.store.schema import brake_signals, chips, circuits, opening_balances, trust_scores
+from warmup_pipeline.store.scope import Kind, Scope, in_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,34 @@ def of_pool(tx: Transaction, pool: str | None = None, *, statuses: Collection[Ch
     else:
         found = [_chip(row) for row in tx.connection.execute(_in_pool(), {"in_pool": pool}).all()]
     return [chip for chip in found if chip.status in statuses] if statuses else found
+
+
+def by_phase(tx: Transaction, pool: str) -> dict[str, int]:
+    """Return how many chips of a pool that have a trust score are in each phase."""
+    return {row[0]: int(row[1]) for row in tx.connection.execute(_by_phase(), {"in_pool": pool}).all()}
+
+
+@cache
+def _by_phase() -> sa.Select[Any]:
+    scored = sa.exists().where(trust_scores.c.chip_id == chips.c.id)
+    return (
+        sa.select(chips.c.phase, sa.func.count())
+        .where(chips.c.pool == sa.bindparam("in_pool"), scored)
+        .group_by(chips.c.phase)
+        .order_by(sa.func.min(chips.c.id))
+    )
+
+
+def in_scope_of(tx: Transaction, scope: Scope) -> list[Chip]:
+    """Return the chips that a derivation is about, by id."""
+    if scope.kind is Kind.POOL:
+        return of_pool(tx, scope.pool)
+    return those(tx, in_scope(chips, scope.kind), scope.asked)
+
+
+def those(tx: Transaction, condition: sa.ColumnElement[bool], asked: Mapping[str, Any]) -> list[Chip]:
+    """Return the chips that hold a condition of another module of this package, with its values, by id."""
+    return [_chip(row) for row in tx.connection.execute(_every().where(condition), asked).all()]
 
 
 @cache

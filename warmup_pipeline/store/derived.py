@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -28,6 +28,7 @@ from warmup_pipeline.store.schema import (
     trust_scores,
     warming_day,
 )
+from warmup_pipeline.store.scope import Kind, Scope, in_scope
 
 _KINDS = (MessageKind.PICTURE, MessageKind.AUDIO)
 
@@ -40,15 +41,9 @@ def store_metrics(tx: Transaction, pool: str, found: Mapping[str, ChipMetrics], 
         row |= {"chip_id": chip_id, "pool": pool, "computed_at": at, "media_kinds": len(one.media_kinds)}
         rows.append(row)
     replace_rows(tx, chip_metrics, rows)
-    tell(
-        tx,
-        metrics,
-        {
-            i: replace(one, media_kinds=_stored_kinds(len(one.media_kinds)))
-            for i, one in sorted(found.items())
-        },
-        pool,
-    )
+    if tx.memory is not None:
+        stored = {i: replace(m, media_kinds=_KINDS_OF[len(m.media_kinds)]) for i, m in sorted(found.items())}
+        tell(tx, metrics_in, stored, Scope(pool))
 
 
 metric_columns = tuple(
@@ -59,48 +54,92 @@ metric_columns = tuple(
 """Columns of ``chip_metrics`` that stand one to one for fields of ``ChipMetrics``."""
 
 
-@remembered(chip_metrics)
 def metrics(tx: Transaction, pool: str) -> dict[str, ChipMetrics]:
     """Return the stored metrics of a pool's chips. Which kinds of media is kept as how many."""
+    return metrics_in(tx, Scope(pool))
+
+
+@remembered(chip_metrics)
+def metrics_in(tx: Transaction, scope: Scope) -> dict[str, ChipMetrics]:
+    """Return the stored metrics of the chips in a scope."""
     found = {}
-    for chip_id, kinds, *values in tx.connection.execute(_metrics_of_pool(), {"in_pool": pool}).all():
+    for chip_id, kinds, *values in tx.connection.execute(_metrics(scope.kind), scope.asked).all():
         named = dict(zip(metric_columns, values, strict=True))
-        found[chip_id] = ChipMetrics(media_kinds=_stored_kinds(kinds), **named)
+        found[chip_id] = ChipMetrics(media_kinds=_KINDS_OF[kinds], **named)
     return found
 
 
-def _stored_kinds(count: int) -> frozenset[MessageKind]:
-    return frozenset(_KINDS[:count])
+_KINDS_OF = tuple(frozenset(_KINDS[:n]) for n in range(len(_KINDS) + 1))
 
 
 @cache
-def _metrics_of_pool() -> sa.Select[Any]:
+def _metrics(kind: Kind) -> sa.Select[Any]:
     return sa.select(
         chip_metrics.c.chip_id, chip_metrics.c.media_kinds, *(chip_metrics.c[name] for name in metric_columns)
-    ).where(chip_metrics.c.pool == sa.bindparam("in_pool"))
+    ).where(in_scope(chip_metrics, kind))
 
 
-def store_trust(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the trust scores of a pool's chips."""
+def computed_at(tx: Transaction, pool: str) -> dict[str, datetime]:
+    """Return the tick for which the metrics of each chip of a pool were computed."""
+    query = sa.select(chip_metrics.c.chip_id, chip_metrics.c.computed_at).where(chip_metrics.c.pool == pool)
+    return {row[0]: row[1] for row in tx.connection.execute(query).all()}
+
+
+SUMMED: Final = ("sent_today", "received_today", "bidirectional", "errors_24h", "unknown")
+"""Metrics whose sums over a pool a cycle tells."""
+
+
+def metric_sums(tx: Transaction, pool: str) -> dict[str, int]:
+    """Return how many chips of a pool have metrics, and the sums of some of them."""
+    row = tx.connection.execute(_metric_sums(), {"in_pool": pool}).one()
+    return {name: int(value or 0) for name, value in zip(("chips", *SUMMED), row, strict=True)}
+
+
+@cache
+def _metric_sums() -> sa.Select[Any]:
+    columns: list[sa.ColumnElement[Any]] = [sa.func.sum(chip_metrics.c[name]) for name in SUMMED]
+    return sa.select(sa.func.count(), *columns).where(chip_metrics.c.pool == sa.bindparam("in_pool"))
+
+
+def store_trust(tx: Transaction, scope: Scope, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the trust scores of the chips in a scope."""
     if rows:
-        pool = rows[0]["pool"]
-        _write_changed(tx, trust_scores, pool, rows)
-        scores = {row["chip_id"]: (row["score"], row["level"]) for row in rows}
-        tell(tx, trust, {chip_id: scores[chip_id] for chip_id in sorted(scores)}, pool)
+        _write_changed(tx, trust_scores, scope, rows)
+    if tx.memory is not None:
+        scored = {row["chip_id"]: (row["score"], row["level"]) for row in rows}
+        tell(tx, trust_in, dict(sorted(scored.items())), scope)
+
+
+def trust(tx: Transaction, pool: str) -> dict[str, tuple[int, TrustLevel]]:
+    """Return each chip's trust score and level."""
+    return trust_in(tx, Scope(pool))
 
 
 @remembered(trust_scores)
-def trust(tx: Transaction, pool: str) -> dict[str, tuple[int, TrustLevel]]:
-    """Return each chip's trust score and level."""
-    found = tx.connection.execute(_trust_of_pool(), {"in_pool": pool})
-    return {row[0]: (int(row[1]), TrustLevel(row[2])) for row in found}
+def trust_in(tx: Transaction, scope: Scope) -> dict[str, tuple[int, TrustLevel]]:
+    """Return the trust score and level of each chip in a scope."""
+    found = tx.connection.execute(_trust(scope.kind), scope.asked).all()
+    return {row[0]: (int(row[1]), _LEVELS[row[2]]) for row in found}
+
+
+_LEVELS = {level.value: level for level in TrustLevel}
 
 
 @cache
-def _trust_of_pool() -> sa.Select[Any]:
+def _trust(kind: Kind) -> sa.Select[Any]:
     return sa.select(trust_scores.c.chip_id, trust_scores.c.score, trust_scores.c.level).where(
-        trust_scores.c.pool == sa.bindparam("in_pool")
+        in_scope(trust_scores, kind)
     )
+
+
+def scores(tx: Transaction, pool: str) -> list[tuple[int, TrustLevel, int]]:
+    """Return how many chips of a pool have each (score, level)."""
+    query = (
+        sa.select(trust_scores.c.score, trust_scores.c.level, sa.func.count())
+        .where(trust_scores.c.pool == pool)
+        .group_by(trust_scores.c.score, trust_scores.c.level)
+    )
+    return [(int(row[0]), _LEVELS[row[1]], int(row[2])) for row in tx.connection.execute(query).all()]
 
 
 def trust_levels(tx: Transaction, pool: str) -> dict[str, TrustLevel]:
@@ -108,19 +147,27 @@ def trust_levels(tx: Transaction, pool: str) -> dict[str, TrustLevel]:
     return {chip_id: level for chip_id, (_, level) in trust(tx, pool).items()}
 
 
-def store_warming_days(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the warming days of a pool's chips."""
+def store_warming_days(
+    tx: Transaction, scope: Scope, rows: Sequence[Mapping[str, Any]], *, at: datetime, day: date
+) -> None:
+    """Replace the warming days of the chips in a scope; those of the pool's other chips hold on that day, too."""
     if rows:
-        pool = rows[0]["pool"]
-        _write_changed(tx, warming_day, pool, rows, "computed_day")
+        _write_changed(tx, warming_day, scope, rows, "computed_day")
+    if tx.memory is not None:
         days = {row["chip_id"]: row["warming_day"] for row in rows}
-        tell(tx, warming_days, {chip_id: days[chip_id] for chip_id in sorted(days)}, pool)
+        tell(tx, warming_days_in, dict(sorted(days.items())), scope)
+    if scope.marked:
+        tx.connection.execute(
+            sa.update(warming_day)
+            .where(warming_day.c.pool == scope.pool)
+            .values(computed_at=at, computed_day=day)
+        )
 
 
 def _write_changed(
     tx: Transaction,
     table: sa.Table,
-    pool: str,
+    scope: Scope,
     rows: Sequence[Mapping[str, Any]],
     *more_stamps: str,
     whole: bool = False,
@@ -129,25 +176,43 @@ def _write_changed(
         replace_rows(tx, table, rows)
         return
     stamps = {name: rows[0][name] for name in ("computed_at", *more_stamps)} if rows else {}
-    write_changed(tx, table, rows, within=table.c.pool == pool, stamps=stamps, whole=whole)
+    write_changed(tx, table, rows, within=scope.within(table), stamps=stamps, whole=whole)
 
 
 @remembered(warming_day)
 def warming_days(tx: Transaction, pool: str | None = None) -> dict[str, int | None]:
     """Return each chip's stored warming day."""
-    found = tx.connection.execute(_warming_days(everywhere=pool is None), {"in_pool": pool} if pool else {})
+    if pool is not None:
+        return warming_days_in(tx, Scope(pool))
+    query = sa.select(warming_day.c.chip_id, warming_day.c.warming_day)
+    return {row[0]: row[1] for row in tx.connection.execute(query).all()}
+
+
+@remembered(warming_day)
+def warming_days_in(tx: Transaction, scope: Scope) -> dict[str, int | None]:
+    """Return the stored warming day of each chip in a scope."""
+    found = tx.connection.execute(_warming_days(scope.kind), scope.asked).all()
     return {row[0]: row[1] for row in found}
 
 
 @cache
-def _warming_days(*, everywhere: bool) -> sa.Select[Any]:
-    query = sa.select(warming_day.c.chip_id, warming_day.c.warming_day)
-    return query if everywhere else query.where(warming_day.c.pool == sa.bindparam("in_pool"))
+def _warming_days(kind: Kind) -> sa.Select[Any]:
+    return sa.select(warming_day.c.chip_id, warming_day.c.warming_day).where(in_scope(warming_day, kind))
 
 
-def store_eligibility(tx: Transaction, pool: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the whole eligibility of a pool: a chip in its last phase has no rows."""
-    _write_changed(tx, phase_eligibility, pool, rows, whole=True)
+def age(tx: Transaction, pool: str) -> tuple[int, int, int | None]:
+    """Return how many chips of a pool have a row, how many of them age, and the oldest warming day."""
+    days = warming_day.c.warming_day
+    query = sa.select(sa.func.count(), sa.func.count(days), sa.func.max(days)).where(
+        warming_day.c.pool == pool
+    )
+    row = tx.connection.execute(query).one()
+    return int(row[0]), int(row[1]), row[2]
+
+
+def store_eligibility(tx: Transaction, scope: Scope, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the whole eligibility of the chips in a scope: a chip in its last phase has no rows."""
+    _write_changed(tx, phase_eligibility, scope, rows, whole=True)
 
 
 def add_transitions(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -156,11 +221,11 @@ def add_transitions(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 @remembered(phase_transitions)
-def entered_with(tx: Transaction, pool: str) -> dict[tuple[str, str], Entered]:
-    """Return what each chip had when it last entered a phase, by chip and phase."""
+def entered_with(tx: Transaction, scope: Scope) -> dict[tuple[str, str], Entered]:
+    """Return what each chip in a scope had when it last entered a phase, by chip and phase."""
     return {
         (row[0], row[1]): Entered(*(int(row[2][name]["value"]) for name in _COUNTS))
-        for row in tx.connection.execute(_entered(), {"in_pool": pool}).all()
+        for row in tx.connection.execute(_entered(scope.kind), scope.asked).all()
         if all(row[2].get(name) is not None for name in _COUNTS)
     }
 
@@ -169,10 +234,10 @@ _COUNTS = ("sent", "received", "bidirectional")
 
 
 @cache
-def _entered() -> sa.Select[Any]:
+def _entered(kind: Kind) -> sa.Select[Any]:
     return (
         sa.select(phase_transitions.c.chip_id, phase_transitions.c.to_phase, phase_transitions.c.criteria)
-        .where(phase_transitions.c.pool == sa.bindparam("in_pool"))
+        .where(in_scope(phase_transitions, kind))
         .order_by(phase_transitions.c.at)
     )
 

@@ -14,10 +14,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from warmup_pipeline.domain.values import Phase
 from warmup_pipeline.store.bulk import insert_new_rows
+from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.chips import those as chips_by
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
-from warmup_pipeline.store.schema import phase_forecast, phase_transitions
+from warmup_pipeline.store.schema import chips, phase_forecast, phase_transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,31 @@ def add(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 @remembered(phase_forecast)
-def chips_with_one(tx: Transaction, pool: str, day: date) -> set[str]:
-    """Return the chips of a pool that have a forecast of a local day."""
-    return set(tx.connection.execute(_chips_with_one(), {"in_pool": pool, "on_day": day}).scalars().all())
+def how_many(tx: Transaction, pool: str, day: date) -> int:
+    """Return how many chips of a pool have a forecast of a local day."""
+    return int(tx.connection.execute(_how_many(), {"in_pool": pool, "on_day": day}).scalar_one())
 
 
 @cache
-def _chips_with_one() -> sa.Select[Any]:
-    return sa.select(phase_forecast.c.chip_id).where(
+def _how_many() -> sa.Select[Any]:
+    return sa.select(sa.func.count()).where(
         phase_forecast.c.pool == sa.bindparam("in_pool"), phase_forecast.c.day == sa.bindparam("on_day")
     )
+
+
+@remembered(phase_forecast, chips)
+def chips_without_one(tx: Transaction, pool: str, day: date) -> list[Chip]:
+    """Return the chips of a pool that have no forecast of a local day, and have a phase to move on to, by id."""
+    return chips_by(tx, _without_one(), {"in_pool": pool, "on_day": day})
+
+
+@cache
+def _without_one() -> sa.ColumnElement[bool]:
+    has_one = sa.exists().where(
+        phase_forecast.c.chip_id == chips.c.id, phase_forecast.c.day == sa.bindparam("on_day")
+    )
+    last = next(phase for phase in Phase if phase.next is None)
+    return sa.and_(chips.c.pool == sa.bindparam("in_pool"), chips.c.phase != last, ~has_one)
 
 
 def followed(tx: Transaction, pools: Sequence[str], *, made_on: date, known_on: date) -> list[Followed]:

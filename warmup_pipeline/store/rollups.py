@@ -42,6 +42,7 @@ from warmup_pipeline.store.schema import (
     message_rollups,
     messages,
 )
+from warmup_pipeline.store.scope import Kind, in_scope
 
 LONG_LOG: Final = 20_000
 """Messages of a pool from which on they are rolled up: fewer are summed in a few hundredths of a second."""
@@ -70,7 +71,7 @@ _settled: Final = sa.and_(
 )
 """A message that counts whatever the time is."""
 
-_provisional: Final = sa.and_(
+provisional: Final = sa.and_(
     accepted, messages.c.confirmable.is_(sa.true()), messages.c.confirmed_at.is_(None)
 )
 """A message that counts for an hour, and then only once it is confirmed."""
@@ -389,7 +390,9 @@ def _serves() -> sa.Select[Any]:
     return sa.select(sa.and_(has_one, ~sa.exists().where(_is_touched), ~later))
 
 
-def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, MessageCounts]:
+def counts(
+    tx: Transaction, pool: str, *, at: datetime, day: date, derived_at: datetime | None = None
+) -> dict[str, MessageCounts]:
     """Return what ``counts.counts`` returns, from the roll-up where it :func:`serves`.
 
     Args:
@@ -397,9 +400,11 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
         pool: the pool.
         at: the moment.
         day: its local day.
+        derived_at: only of the chips that this tick derives anew (``derivations``); ``None`` for all.
     """
     asked = {
         "in_pool": pool,
+        "derived_at": derived_at,
         "today": day,
         "an_hour_ago": at - UNCONFIRMED_COUNTS_FOR,
         "a_day_ago": at - timedelta(hours=24),
@@ -421,7 +426,7 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
         two_way.update((one, other))
     errors = {row[0]: int(row[1]) for row in tx.connection.execute(_errors_lately(), asked).all()}
     found = {}
-    for row in tx.connection.execute(_totals(), asked).all():
+    for row in tx.connection.execute(_totals(marked=derived_at is not None), asked).all():
         chip_id = row.chip_id
         kinds = {
             kind
@@ -449,7 +454,7 @@ def counts(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, 
 
 
 @cache
-def _totals() -> sa.Select[Any]:
+def _totals(*, marked: bool) -> sa.Select[Any]:
     totals, today = chip_message_totals, chip_message_days.alias("of_today")
     lately = chip_message_days.alias("lately")
 
@@ -473,7 +478,7 @@ def _totals() -> sa.Select[Any]:
                 today, sa.and_(today.c.chip_id == totals.c.chip_id, today.c.day == sa.bindparam("today"))
             )
         )
-        .where(totals.c.pool == sa.bindparam("in_pool"))
+        .where(in_scope(totals, Kind.MARKED if marked else Kind.POOL))
         .order_by(totals.c.chip_id)
     )
 
@@ -482,7 +487,7 @@ def _of_the_last_hour() -> tuple[sa.ColumnElement[bool], ...]:
     return (
         messages.c.pool == sa.bindparam("in_pool"),
         messages.c.sent_at > sa.bindparam("an_hour_ago"),
-        _provisional,
+        provisional,
     )
 
 
@@ -497,7 +502,7 @@ def _not_yet_confirmed() -> sa.Select[Any]:
 def _two_way_for_now() -> sa.Select[Any]:
     """Return the query for conversations that are two-way only while their last hour's turns count."""
     some = sa.select(messages.c.conversation_id).where(*_of_the_last_hour())
-    now = sa.or_(_settled, sa.and_(_provisional, messages.c.sent_at > sa.bindparam("an_hour_ago")))
+    now = sa.or_(_settled, sa.and_(provisional, messages.c.sent_at > sa.bindparam("an_hour_ago")))
     return (
         sa.select(sa.func.min(messages.c.sender_chip_id), sa.func.max(messages.c.sender_chip_id))
         .where(messages.c.conversation_id.in_(some))

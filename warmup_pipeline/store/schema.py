@@ -561,12 +561,34 @@ chip_message_touches = Table(
     comment="Days of chips whose messages changed: what the roll-up has to look at again.",
 )
 
+chip_derivations = Table(
+    "chip_derivations",
+    metadata,
+    Column("chip_id", Id, ForeignKey("chips.id"), primary_key=True),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    Column("computed_at", UtcDateTime, nullable=False, comment="The last tick that derived it anew."),
+    Column("judged_at", UtcDateTime, comment="The last tick that did and came to its end."),
+    Column("next_at", UtcDateTime, comment="When time alone can change what is derived of it."),
+    Column("status", String(16), nullable=False, comment="Its status then."),
+    Column("role", String(32), nullable=False, comment="Its role then."),
+    Column("phase", String(32), nullable=False, comment="Its phase then."),
+    Column("phase_started_at", UtcDateTime, comment="Since when it was in it."),
+    Column("warming_started_at", UtcDateTime, comment="Since when it had been warming."),
+    Column("eligible", Boolean, comment="Whether every criterion of its next phase holds."),
+    Column("limited_by", String(32), comment="The criterion that takes longest."),
+    Index("ix_chip_derivations_pool_computed_at", "pool", "computed_at"),
+    comment="Pools with a long log: of which chips a cycle derives anew, and when that is due again.",
+)
+
 message_rollups = Table(
     "message_rollups",
     metadata,
     Column("pool", String(64), ForeignKey("pools.name"), primary_key=True),
     Column("since", UtcDateTime, nullable=False, comment="The tick at which its log had become long."),
     Column("verified_on", Date, comment="Last local day on which it was found equal to the whole log."),
+    Column("derived_at", UtcDateTime, comment="The tick that last derived what has changed of its chips."),
+    Column("derived_on", Date, comment="The local day of that tick."),
+    Column("derived_by", String(128), comment="The policy it derived with."),
     comment="Pools whose message log is long, so that it is rolled up.",
 )
 

@@ -85,8 +85,8 @@ def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, C
 
     def run(query: str) -> Iterable[Any]:
         if pool is None:
-            return tx.connection.execute(_day_queries()[query], {"on_day": day})
-        return tx.connection.execute(_day_queries_of_pool()[query], {"on_day": day, "in_pool": pool})
+            return tx.connection.execute(_day_queries()[query], {"on_day": day}).all()
+        return tx.connection.execute(_day_queries_of_pool()[query], {"on_day": day, "in_pool": pool}).all()
 
     for chip_id, pool, kind, state, count in run("planned"):
         of(chip_id, pool).activities.setdefault(kind, {})[state] = int(count)

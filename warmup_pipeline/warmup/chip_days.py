@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from warmup_pipeline.domain.limits import effective_limits
 from warmup_pipeline.domain.values import TrustLevel
-from warmup_pipeline.store import chip_days, chips
+from warmup_pipeline.store import chip_days, chips, derivations
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
@@ -20,12 +20,16 @@ from warmup_pipeline.warmup.world import World
 
 
 def note_chip_days(tx: Transaction, world: World, cycle: Cycle) -> None:
-    """Note how every chip of the cycle's pool stands at its tick, in place of what its day said before."""
-    trust = derived_store.trust(tx, cycle.pool)
-    days = derived_store.warming_days(tx, cycle.pool)
+    """Note how every chip of the cycle's pool stands at its tick, in place of what its day said before.
+
+    One of which nothing was derived anew stands as it stood.
+    """
+    scope = derivations.scope(tx, cycle.pool, cycle.tick)
+    trust = derived_store.trust_in(tx, scope)
+    days = derived_store.warming_days_in(tx, scope)
     braked = braked_chips(tx, world, cycle.pool, cycle.tick)
     rows = []
-    for chip in chips.of_pool(tx, cycle.pool):
+    for chip in chips.in_scope_of(tx, scope):
         score, level = trust.get(chip.id, (None, None))
         # A chip that was never scored may send nothing, as in validation.
         limits = effective_limits(
@@ -47,4 +51,4 @@ def note_chip_days(tx: Transaction, world: World, cycle: Cycle) -> None:
                 "braked": chip.id in braked,
             }
         )
-    chip_days.store(tx, rows)
+    chip_days.store(tx, scope, rows, as_of=cycle.tick, day=cycle.day)

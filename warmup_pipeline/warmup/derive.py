@@ -8,7 +8,6 @@ Source: domain.md, "Metrics, trust, phases" and "Brake and hold".
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -41,13 +40,14 @@ from warmup_pipeline.domain.phases import (
     warming_day,
 )
 from warmup_pipeline.domain.presend import ChipStanding, is_connected
-from warmup_pipeline.domain.trust import TrustInputs, trust_score
+from warmup_pipeline.domain.trust import TrustInputs, TrustScore, days_until_more, trust_score
 from warmup_pipeline.domain.values import ChipStatus, ConnectionState, Phase, TrustLevel
-from warmup_pipeline.store import chips, connections, conversations, counts, rollups
+from warmup_pipeline.store import chips, connections, conversations, counts, derivations, rollups
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.scope import Scope
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
@@ -77,12 +77,12 @@ def brakes(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, 
     return {chip_id: end for chip_id, end in ends.items() if end is not None and is_braked(end, at)}
 
 
-def holds(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, Hold]:
-    """Return why, and until when, each chip that is degraded or braked does not move on."""
-    signals = chips.last_brake_signals(tx, pool, since=at - _SIGNAL_LOOK_BACK)
-    metrics = derived_store.metrics(tx, pool)
+def holds(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, Hold]:
+    """Return why, and until when, each chip in a scope that is degraded or braked does not move on."""
+    signals = chips.last_brake_signals(tx, scope.pool, since=at - _SIGNAL_LOOK_BACK)
+    metrics = derived_store.metrics_in(tx, scope)
     found: dict[str, Hold] = {}
-    for chip in chips.of_pool(tx, pool):
+    for chip in chips.in_scope_of(tx, scope):
         if chip.status is ChipStatus.DEGRADED:
             measured = metrics.get(chip.id)
             errors = [chip.last_error_at, measured.last_error_at if measured else None]
@@ -105,9 +105,15 @@ def braked_chips(tx: Transaction, world: World, pool: str, at: datetime) -> froz
 
 
 def compute_metrics(
-    tx: Transaction, world: World, pool: str, at: datetime, *, wholly: bool = False
+    tx: Transaction,
+    world: World,
+    pool: str,
+    at: datetime,
+    *,
+    wholly: bool = False,
+    scope: Scope | None = None,
 ) -> dict[str, ChipMetrics]:
-    """Return the metrics of every chip of a pool, from the log and the opening balances.
+    """Return the metrics of the chips of a pool, from the log and the opening balances.
 
     Args:
         tx: the transaction.
@@ -115,56 +121,78 @@ def compute_metrics(
         pool: the pool.
         at: the moment.
         wholly: sum the whole log, although it is long and its roll-up says what it comes to.
+        scope: only of the chips in it; ``None``: of every chip.
     """
     day = local_day(at, world.policy.zone)
-    of_log = counts.counts if wholly or not rollups.serves(tx, pool, at=at) else rollups.counts
-    summed = of_log(tx, pool, at=at, day=day)
+    if scope is None:
+        scope = Scope(pool)
+    if wholly or not rollups.serves(tx, pool, at=at):
+        summed = counts.counts(tx, pool, at=at, day=day)
+    else:
+        summed = rollups.counts(tx, pool, at=at, day=day, derived_at=scope.at)
     balances = chips.balances(tx, pool)
-    partners = conversations.partners_on(tx, pool, day)
+    partners = conversations.partners_on(tx, pool, day, scope=scope)
     return {
         chip.id: chip_metrics(
-            replace(summed.get(chip.id, _NOTHING), partners_today=len(partners.get(chip.id, ()))),
+            summed.get(chip.id, _NOTHING),
             balances.get(chip.id, _NO_BALANCE),
             at=at,
             today=day,
             age_reference=reference_of(chip),
+            partners_today=len(partners.get(chip.id, ())),
         )
-        for chip in chips.of_pool(tx, pool)
+        for chip in chips.in_scope_of(tx, scope)
     }
 
 
-def _metrics(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, ChipMetrics]:
-    rollups.bring_up(tx, pool, at=at)
-    found = compute_metrics(tx, world, pool, at)
-    derived_store.store_metrics(tx, pool, found, at=at)
+def _metrics(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, ChipMetrics]:
+    found = compute_metrics(tx, world, scope.pool, at, scope=scope)
+    derived_store.store_metrics(tx, scope.pool, found, at=at)
     return found
 
 
-def _trust(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, tuple[int, TrustLevel]]:
-    metrics = derived_store.metrics(tx, pool)
+def _begin(tx: Transaction, world: World, pool: str, at: datetime) -> Scope:
+    """Bring a long log's roll-up up to a tick, and note of which chips it derives; all, of a short one."""
+    rollups.bring_up(tx, pool, at=at)
+    if tx.memory is not None or not rollups.serves(tx, pool, at=at):
+        return Scope(pool)
+    return derivations.mark(
+        tx,
+        pool,
+        at=at,
+        day=local_day(at, world.policy.zone),
+        by=world.policy_name,
+        signals_since=at - _SIGNAL_LOOK_BACK,
+    )
+
+
+def _trust(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, tuple[int, TrustLevel]]:
+    pool = scope.pool
+    metrics = derived_store.metrics_in(tx, scope)
     rows: list[dict[str, Any]] = []
     found = {}
-    for chip in chips.of_pool(tx, pool):
+    due: list[dict[str, Any]] = []
+    for chip in chips.in_scope_of(tx, scope):
         measured = metrics.get(chip.id)
         if measured is None:
             continue
-        score = trust_score(
-            TrustInputs(
-                age_days=max(0.0, (at - reference_of(chip)) / _ONE_DAY),
-                response_rate=measured.response_rate,
-                delivery_rate=measured.delivery_rate,
-                has_sent=measured.attempted > 0,
-                attempted=measured.attempted,
-                restriction_failures=measured.restriction_failures,
-                media_kinds=len(measured.media_kinds),
-                errors_24h=measured.errors_24h,
-                bidirectional=measured.bidirectional,
-                days_without_error=measured.days_without_error,
-                phase=chip.phase,
-            ),
-            world.policy,
+        inputs = TrustInputs(
+            age_days=max(0.0, (at - reference_of(chip)) / _ONE_DAY),
+            response_rate=measured.response_rate,
+            delivery_rate=measured.delivery_rate,
+            has_sent=measured.attempted > 0,
+            attempted=measured.attempted,
+            restriction_failures=measured.restriction_failures,
+            media_kinds=len(measured.media_kinds),
+            errors_24h=measured.errors_24h,
+            bidirectional=measured.bidirectional,
+            days_without_error=measured.days_without_error,
+            phase=chip.phase,
         )
+        score = trust_score(inputs, world.policy)
         found[chip.id] = (score.score, score.level)
+        if scope.marked:
+            due.append({"chip_id": chip.id, "next_at": _next_at(world, chip, inputs, score, at)})
         rows.append(
             {
                 "chip_id": chip.id,
@@ -175,13 +203,31 @@ def _trust(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, 
                 "parts": dict(score.parts),
             }
         )
-    derived_store.store_trust(tx, rows)
+    derived_store.store_trust(tx, scope, rows)
+    derivations.note(tx, due)
     return found
 
 
-def _warming_days(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, int | None]:
+def _next_at(
+    world: World, chip: Chip, inputs: TrustInputs, score: TrustScore, at: datetime
+) -> datetime | None:
+    """Return when time alone can next change what is derived of a chip on the same local day."""
+    times = []
+    days = days_until_more(inputs, score)
+    if days is not None:
+        times.append(at + timedelta(days=days))
+    if chip.phase is Phase.REPOUSO:
+        # What it has of its hours of rest goes on; at its end it may move on.
+        rested = reference_of(chip) + timedelta(hours=world.policy.repouso_hours)
+        if rested > at:
+            times.append(rested)
+    return min(times, default=None)
+
+
+def _warming_days(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, int | None]:
     zone = world.policy.zone
-    every_chip = chips.of_pool(tx, pool)
+    day = local_day(at, zone)
+    every_chip = chips.in_scope_of(tx, scope)
     references = {chip.id: reference_of(chip) for chip in every_chip}
     found = {
         chip.id: warming_day(
@@ -191,31 +237,34 @@ def _warming_days(tx: Transaction, world: World, pool: str, at: datetime) -> dic
     }
     derived_store.store_warming_days(
         tx,
+        scope,
         [
             {
                 "chip_id": chip_id,
-                "pool": pool,
+                "pool": scope.pool,
                 "computed_at": at,
-                "computed_day": local_day(at, zone),
+                "computed_day": day,
                 "age_reference": references[chip_id],
                 "warming_day": days,
             }
             for chip_id, days in found.items()
         ],
+        at=at,
+        day=day,
     )
     return found
 
 
 def phase_facts(tx: Transaction, pool: str, at: datetime) -> dict[str, PhaseFacts]:
     """Return what eligibility looks at, as it is stored, of every chip of a pool that was ever scored."""
-    return {chip_id: facts for chip_id, (_, facts) in _facts(tx, pool, at).items()}
+    return {chip_id: facts for chip_id, (_, facts) in _facts(tx, Scope(pool), at).items()}
 
 
-def _facts(tx: Transaction, pool: str, at: datetime) -> dict[str, tuple[Chip, PhaseFacts]]:
-    metrics = derived_store.metrics(tx, pool)
-    trust = derived_store.trust(tx, pool)
-    days = derived_store.warming_days(tx, pool)
-    entered = derived_store.entered_with(tx, pool)
+def _facts(tx: Transaction, scope: Scope, at: datetime) -> dict[str, tuple[Chip, PhaseFacts]]:
+    metrics = derived_store.metrics_in(tx, scope)
+    trust = derived_store.trust_in(tx, scope)
+    days = derived_store.warming_days_in(tx, scope)
+    entered = derived_store.entered_with(tx, scope)
     return {
         chip.id: (
             chip,
@@ -229,24 +278,25 @@ def _facts(tx: Transaction, pool: str, at: datetime) -> dict[str, tuple[Chip, Ph
                 entered=entered.get((chip.id, chip.phase)),
             ),
         )
-        for chip in chips.of_pool(tx, pool)
+        for chip in chips.in_scope_of(tx, scope)
         if chip.id in metrics and chip.id in trust
     }
 
 
-def _eligibility(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, Eligibility]:
+def _eligibility(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, Eligibility]:
     zone = world.policy.zone
-    held = holds(tx, world, pool, at)
+    held = holds(tx, world, scope, at)
+    facts_of = _facts(tx, scope, at)
     found = {
         chip_id: eligibility(facts, world.policy, at=at, zone=zone)
-        for chip_id, (chip, facts) in _facts(tx, pool, at).items()
+        for chip_id, (chip, facts) in facts_of.items()
         if chip.status not in (ChipStatus.BANNED, ChipStatus.CANCELLED)
     }
     rows = [
         {
             "chip_id": chip_id,
             "criterion": criterion.name,
-            "pool": pool,
+            "pool": scope.pool,
             "computed_at": at,
             "phase": one.current,
             "next_phase": one.next,
@@ -262,7 +312,20 @@ def _eligibility(tx: Transaction, world: World, pool: str, at: datetime) -> dict
         if one.next is not None
         for criterion in one.criteria
     ]
-    derived_store.store_eligibility(tx, pool, rows)
+    derived_store.store_eligibility(tx, scope, rows)
+    if scope.marked:
+        standing = ((chip_id, found.get(chip_id)) for chip_id in facts_of)
+        derivations.note(
+            tx,
+            [
+                {
+                    "chip_id": chip_id,
+                    "eligible": None if one is None else one.eligible,
+                    "limited_by": None if one is None else one.limited_by,
+                }
+                for chip_id, one in standing
+            ],
+        )
     return found
 
 
@@ -271,89 +334,118 @@ def derive_standing(tx: Transaction, world: World, pool: str, at: datetime) -> N
 
     For chips that just came in (an import, a new chip), so that nothing has to wait for a cycle.
     """
-    _metrics(tx, world, pool, at)
-    _trust(tx, world, pool, at)
-    _warming_days(tx, world, pool, at)
-    _eligibility(tx, world, pool, at)
+    scope = Scope(pool)
+    rollups.bring_up(tx, pool, at=at)
+    # Whatever the roll-up was brought up to here, the next cycle would not see it move.
+    if tx.memory is None:
+        derivations.forget(tx, pool)
+    _metrics(tx, world, scope, at)
+    _trust(tx, world, scope, at)
+    _warming_days(tx, world, scope, at)
+    _eligibility(tx, world, scope, at)
 
 
 # -- the cycle's steps -----------------------------------------------------------------------------
 
 
 def derive_chip_metrics(world: World, cycle: Cycle) -> StepReport:
-    """Recompute every chip's metrics from the log."""
+    """Recompute chips' metrics from the log: of a long one, those of chips of which anything has changed."""
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
-        found = _metrics(tx, world, cycle.pool, cycle.tick)
-    return StepReport(
-        {
-            "chips": len(found),
-            "sent_today": sum(m.sent_today for m in found.values()),
-            "received_today": sum(m.received_today for m in found.values()),
-            "bidirectional": sum(m.bidirectional for m in found.values()),
-            "errors_24h": sum(m.errors_24h for m in found.values()),
-            "unknown": sum(m.unknown for m in found.values()),
-        }
-    )
+        scope = _begin(tx, world, cycle.pool, cycle.tick)
+        found = _metrics(tx, world, scope, cycle.tick)
+        if scope.marked:
+            sums = derived_store.metric_sums(tx, cycle.pool)
+        else:
+            summed = {
+                name: sum(getattr(one, name) for one in found.values()) for name in derived_store.SUMMED
+            }
+            sums = {"chips": len(found), **summed}
+    return StepReport(sums)
 
 
 def derive_trust_scores(world: World, cycle: Cycle) -> StepReport:
-    """Recompute every chip's trust score."""
+    """Recompute chips' trust scores."""
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
-        found = _trust(tx, world, cycle.pool, cycle.tick)
-    levels = Counter(level.value for _, level in found.values())
-    scores = [score for score, _ in found.values()]
+        scope = derivations.scope(tx, cycle.pool, cycle.tick)
+        found = _trust(tx, world, scope, cycle.tick)
+        scores = (
+            derived_store.scores(tx, cycle.pool) if scope.marked else [(*one, 1) for one in found.values()]
+        )
+    levels: Counter[str] = Counter()
+    for _, level, chip_count in scores:
+        levels[level.value] += chip_count
+    scored = levels.total()
     return StepReport(
         {
-            "chips": len(found),
-            "mean": round(sum(scores) / len(scores), 1) if scores else None,
-            "lowest": min(scores, default=None),
+            "chips": scored,
+            "mean": round(sum(score * n for score, _, n in scores) / scored, 1) if scored else None,
+            "lowest": min((score for score, _, _ in scores), default=None),
             **{level.value: levels[level.value] for level in TrustLevel},
         }
     )
 
 
 def derive_warming_day(world: World, cycle: Cycle) -> StepReport:
-    """Recompute every chip's warming day."""
+    """Recompute chips' warming days."""
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
-        found = _warming_days(tx, world, cycle.pool, cycle.tick)
-    days = [day for day in found.values() if day is not None]
-    return StepReport({"chips": len(found), "warming": len(days), "oldest": max(days, default=None)})
+        scope = derivations.scope(tx, cycle.pool, cycle.tick)
+        found = _warming_days(tx, world, scope, cycle.tick)
+        if scope.marked:
+            chip_count, warming, oldest = derived_store.age(tx, cycle.pool)
+        else:
+            days = [day for day in found.values() if day is not None]
+            chip_count, warming, oldest = len(found), len(days), max(days, default=None)
+    return StepReport({"chips": chip_count, "warming": warming, "oldest": oldest})
 
 
 def derive_phase_eligibility(world: World, cycle: Cycle) -> StepReport:
-    """Recompute what every chip still needs for its next phase."""
+    """Recompute what chips still need for their next phase."""
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
-        found = _eligibility(tx, world, cycle.pool, cycle.tick)
-    limits = Counter(one.limited_by for one in found.values() if one.limited_by)
-    return StepReport(
-        {
-            "chips": len(found),
-            "eligible": sum(one.eligible for one in found.values()),
-            "limited_by": dict(limits),
-        }
-    )
+        scope = derivations.scope(tx, cycle.pool, cycle.tick)
+        found = _eligibility(tx, world, scope, cycle.tick)
+        if scope.marked:
+            chip_count, eligible, limits = derivations.standing(tx, cycle.pool)
+        else:
+            chip_count, eligible = len(found), sum(one.eligible for one in found.values())
+            limits = dict(Counter(one.limited_by for one in found.values() if one.limited_by))
+    return StepReport({"chips": chip_count, "eligible": eligible, "limited_by": limits})
 
 
 def derive_phase_transitions(world: World, cycle: Cycle) -> StepReport:
     """Move chips that earned it one phase on; degrade those in trouble; let recovered ones return."""
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
-        _signal_unconfirmed(tx, cycle)
+        scope = derivations.scope(tx, cycle.pool, cycle.tick)
+        signalled = _signal_unconfirmed(tx, cycle)
+        if scope.marked:
+            derivations.also(tx, signalled, cycle.tick)
         held = braked_chips(tx, world, cycle.pool, cycle.tick)
         done = derived_store.transitions_of_cycle(tx, cycle.id)
-        facts = _facts(tx, cycle.pool, cycle.tick)
+        facts = _facts(tx, scope, cycle.tick)
+        phases = (
+            chips.by_phase(tx, cycle.pool)
+            if scope.marked
+            else dict(Counter(chip.phase.value for chip, _ in facts.values()))
+        )
         moved = _transitions(world, cycle, {k: v for k, v in facts.items() if k not in done}, held)
         derived_store.add_transitions(tx, [row for row, _ in moved])
         chips.change(tx, [change for _, change in moved])
-        degraded, returned = _status_changes(tx, cycle, facts)
+        degraded, returned = _status_changes(tx, world, cycle, facts)
         chips.change(tx, [*degraded, *returned])
-        if moved or degraded or returned:
-            _warming_days(tx, world, cycle.pool, cycle.tick)
-            _eligibility(tx, world, cycle.pool, cycle.tick)
+        other = {
+            *signalled,
+            *(row["chip_id"] for row, _ in moved),
+            *(row["id"] for row in (*degraded, *returned)),
+        }
+        if other:
+            # Of a short log all are summed up again, as in the steps before.
+            again = scope.only(other) if scope.marked else scope
+            _warming_days(tx, world, again, cycle.tick)
+            _eligibility(tx, world, again, cycle.tick)
     shown = {chip.id: chip.last4 for chip, _ in facts.values()}
     notes = [f"…{shown[row['chip_id']]}: {row['from_phase']} → {row['to_phase']}" for row, _ in moved]
     notes += [f"…{shown[row['id']]} degraded: {row['status_reason']}" for row in degraded]
@@ -366,14 +458,14 @@ def derive_phase_transitions(world: World, cycle: Cycle) -> StepReport:
             "degraded": len(degraded),
             "returned": len(returned),
             "held": len(held),
-            "phases": dict(Counter(chip.phase.value for chip, _ in facts.values())),
+            "phases": phases,
         },
         tuple(notes),
     )
 
 
-def _signal_unconfirmed(tx: Transaction, cycle: Cycle) -> None:
-    """Signal chips whose deliveries are confirmed too rarely, in every cycle while it lasts.
+def _signal_unconfirmed(tx: Transaction, cycle: Cycle) -> list[str]:
+    """Signal chips whose deliveries are confirmed too rarely, in every cycle while it lasts; returns them.
 
     What lasts is one signal that moves on, not one row a cycle: brake and hold end three days after the
     last cycle that saw it.
@@ -392,6 +484,7 @@ def _signal_unconfirmed(tx: Transaction, cycle: Cycle) -> None:
     moving = [(i, UNCONFIRMED, at) for i, at in lasting.items() if at < cycle.tick]
     chips.move_brake_signals(tx, moving, at=cycle.tick)
     chips.add_brake_signals(tx, [(i, UNCONFIRMED, cycle.tick) for i in bad if i not in lasting])
+    return bad
 
 
 def _transitions(
@@ -447,20 +540,21 @@ def _entering(chip: Chip, phase: Phase, cycle: Cycle) -> dict[str, Any]:
 
 
 def _status_changes(
-    tx: Transaction, cycle: Cycle, facts: dict[str, tuple[Chip, PhaseFacts]]
+    tx: Transaction, world: World, cycle: Cycle, facts: dict[str, tuple[Chip, PhaseFacts]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    trust = derived_store.trust(tx, cycle.pool)
-    seen = connections.of_pool(tx, cycle.pool)
+    degraded_now = any(chip.status is ChipStatus.DEGRADED for chip, _ in facts.values())
+    seen = connections.of_pool(tx, cycle.pool) if degraded_now else {}
     signals = chips.last_brake_signals(tx, cycle.pool, since=cycle.tick - _SIGNAL_LOOK_BACK)
     degraded, returned = [], []
     for chip_id, (chip, one) in sorted(facts.items()):
-        score, level = trust[chip_id]
         if chip.takes_part:
             restricted = any(
                 kind == RESTRICTED and at >= chip.status_since for kind, at in signals.get(chip_id, ())
             )
             reason = should_degrade(
-                trust_level=level, restriction_since_return=restricted, errors_24h=one.metrics.errors_24h
+                trust_level=world.policy.level_of(one.trust),
+                restriction_since_return=restricted,
+                errors_24h=one.metrics.errors_24h,
             )
             if reason is not None:
                 degraded.append(_status(chip, ChipStatus.DEGRADED, reason, cycle))
@@ -478,7 +572,7 @@ def _status_changes(
                 last_error_at=max(errors, default=None),
                 at=cycle.tick,
                 connected=is_connected(standing, cycle.tick),
-                trust=score,
+                trust=one.trust,
             ):
                 returned.append(_status(chip, returns_to(chip.phase), None, cycle))
     return degraded, returned

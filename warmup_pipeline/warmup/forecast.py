@@ -13,8 +13,9 @@ from warmup_pipeline.domain.forecast import Forecast, forecast
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.phases import eligibility
 from warmup_pipeline.domain.values import LISTENER_ROLE, ChipStatus
-from warmup_pipeline.store import chips, forecasts
+from warmup_pipeline.store import forecasts
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.scope import Scope
 from warmup_pipeline.warmup.derive import holds, phase_facts
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
@@ -27,19 +28,16 @@ def derive_phase_forecast(world: World, cycle: Cycle) -> StepReport:
     zone = world.policy.zone
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
-        have = forecasts.chips_with_one(tx, cycle.pool, cycle.day)
+        have = forecasts.how_many(tx, cycle.pool, cycle.day)
         lacking = [
             chip
-            for chip in chips.of_pool(tx, cycle.pool)
-            if chip.id not in have
-            and chip.phase.next is not None
-            and chip.role != LISTENER_ROLE
-            and chip.status not in _NEVER
+            for chip in forecasts.chips_without_one(tx, cycle.pool, cycle.day)
+            if chip.phase.next is not None and chip.role != LISTENER_ROLE and chip.status not in _NEVER
         ]
         made: dict[str, Forecast] = {}
         if lacking:
             facts = phase_facts(tx, cycle.pool, cycle.tick)
-            held = holds(tx, world, cycle.pool, cycle.tick)
+            held = holds(tx, world, Scope(cycle.pool), cycle.tick)
             for chip in lacking:
                 if chip.id not in facts:
                     continue
@@ -73,7 +71,7 @@ def derive_phase_forecast(world: World, cycle: Cycle) -> StepReport:
     return StepReport(
         {
             "forecast_now": len(made),
-            "forecast_today": len(have) + len(made),
+            "forecast_today": have + len(made),
             "next_move": min(dates).isoformat() if dates else None,
             "limited_by": dict(Counter(one.limited_by for one in made.values() if one.limited_by)),
         }

@@ -25,6 +25,7 @@ from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.connections import Connection, Step
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.scope import Scope
 from warmup_pipeline.store.standing import FailedSend, NextActivity, StoredCriterion, StoredTrust, Switch
 from warmup_pipeline.warmup.derive import brakes, holds
 from warmup_pipeline.warmup.facts import load_facts
@@ -224,7 +225,7 @@ def explain_chip(world: World, name: str) -> ChipStanding:
             connection=facts.connections.get(chip.id),
             breaker=facts.breakers.get(chip.id, CLOSED).state.value,
             braked_until=brakes(tx, world, chip.pool, moment.tick).get(chip.id),
-            hold=holds(tx, world, chip.pool, moment.tick).get(chip.id),
+            hold=holds(tx, world, Scope(chip.pool), moment.tick).get(chip.id),
             brake_factor=world.policy.brake.factor,
             switches=tuple(standing.switches_on(tx, at=moment.tick, pool=chip.pool, chip_id=chip.id)),
             hour=Allowance(sender.limits.hour, sender.sent_in_hour),

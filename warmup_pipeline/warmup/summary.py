@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from warmup_pipeline.domain.localtime import day_bounds, local_day
 from warmup_pipeline.domain.values import HealthStatus
-from warmup_pipeline.store import summaries
+from warmup_pipeline.store import derivations, summaries
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.summaries import ChipDay, PoolDay
@@ -51,6 +51,8 @@ def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
             )
             summaries.replace_pool_day(tx, day, cycle.pool, rows)
         note_chip_days(tx, world, cycle)
+        if tx.memory is None:
+            derivations.judged(tx, cycle.pool, cycle.tick)
         # Last, and short: the other pools' cycles wait for it.
         summaries.hold_summary(tx)
         for day in (*earlier, cycle.day):
@@ -146,6 +148,12 @@ def _end(world: World, day: date) -> datetime:
     return day_bounds(day, world.policy.zone)[1]
 
 
+Kept = TypeVar("Kept")
+
+_COUNTS = ("sent", "received", "delivered", "failed", "unknown")
+"""What a chip's day counts under the name of its column."""
+
+
 def _row(
     day: date,
     scope: str,
@@ -155,16 +163,8 @@ def _row(
     as_of: datetime | None,
 ) -> dict[str, Any]:
     mine = list(chip_days)
-    by_type: dict[str, Counter[str]] = {}
-    deferred: Counter[str] = Counter()
-    blocked: Counter[str] = Counter()
-    for one in mine:
-        for kind, states in one.activities.items():
-            by_type.setdefault(kind, Counter()).update(states)
-        deferred.update(one.deferrals)
-        blocked.update(one.blocks)
-    succeeded = sum(one.succeeded for one in mine)
-    failed = sum(one.failed_attempts for one in mine)
+    one = mine[0] if len(mine) == 1 else _together(mine)
+    by_type = {kind: _sorted(states) for kind, states in _sorted(one.activities).items()}
     return {
         "day": day,
         "scope": scope,
@@ -172,25 +172,42 @@ def _row(
         "as_of": until,
         "final": as_of is None,
         "planned": sum(sum(states.values()) for states in by_type.values()),
-        "executed": sum(states["executed"] for states in by_type.values()),
-        "activities": {kind: dict(sorted(states.items())) for kind, states in sorted(by_type.items())},
-        "conversa_par_succeeded": succeeded,
-        "conversa_par_failed": failed,
-        "conversa_par_success_rate": _rate(succeeded, failed),
-        "deferrals": dict(sorted(deferred.items())),
-        "blocks": dict(sorted(blocked.items())),
-        "sent": sum(one.sent for one in mine),
-        "received": sum(one.received for one in mine),
-        "delivered": sum(one.delivered for one in mine),
-        "failed": sum(one.failed for one in mine),
-        "unknown": sum(one.unknown for one in mine),
-        "conversations_opened": sum(one.opened for one in mine),
-        "transitions": sum(one.transitions for one in mine),
+        "executed": sum(states.get("executed", 0) for states in by_type.values()),
+        "activities": by_type,
+        "conversa_par_succeeded": one.succeeded,
+        "conversa_par_failed": one.failed_attempts,
+        "conversa_par_success_rate": _rate(one.succeeded, one.failed_attempts),
+        "deferrals": _sorted(one.deferrals),
+        "blocks": _sorted(one.blocks),
+        **{name: getattr(one, name) for name in _COUNTS},
+        "conversations_opened": one.opened,
+        "transitions": one.transitions,
         "health": None,
         "cycles_run": None,
         "cycles_missed": None,
         "worst_cycle_s": None,
     }
+
+
+def _sorted(of: Mapping[str, Kept]) -> dict[str, Kept]:
+    return dict(sorted(of.items())) if len(of) > 1 else dict(of)
+
+
+def _together(chip_days: Sequence[ChipDay]) -> ChipDay:
+    """Return what chips did together."""
+    every = ChipDay("")
+    activities: dict[str, Counter[str]] = {}
+    deferrals: Counter[str] = Counter()
+    blocks: Counter[str] = Counter()
+    for one in chip_days:
+        for kind, states in one.activities.items():
+            activities.setdefault(kind, Counter()).update(states)
+        deferrals.update(one.deferrals)
+        blocks.update(one.blocks)
+    every.activities, every.deferrals, every.blocks = dict(activities), deferrals, blocks
+    for name in (*_COUNTS, "succeeded", "failed_attempts", "opened", "transitions"):
+        setattr(every, name, sum(getattr(one, name) for one in chip_days))
+    return every
 
 
 def _cycles(one: PoolDay | None, start: datetime | None, begins: datetime, until: datetime) -> dict[str, Any]:

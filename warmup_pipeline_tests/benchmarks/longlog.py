@@ -139,7 +139,7 @@ class LongLog:
         with self.store.write() as tx:
             cycles.insert(tx, cycle)
         sends = [self._send(cycle, number) for number in range(count)]
-        talks, approvals, messages = zip(*sends, strict=True)
+        talks, approvals, messages = zip(*sends, strict=True) if sends else ((), (), ())
         return cycle, list(talks), list(approvals), list(messages)
 
     def next_cycle(self, at: datetime) -> Cycle:

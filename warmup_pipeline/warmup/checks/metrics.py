@@ -10,17 +10,19 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import date
+from operator import attrgetter
 from typing import Final
 
 from warmup_pipeline.domain.health import Verdict
 from warmup_pipeline.domain.localtime import local_day
-from warmup_pipeline.domain.metrics import ChipMetrics
-from warmup_pipeline.store import audit, rollups
+from warmup_pipeline.domain.metrics import ChipMetrics, days_without_error
+from warmup_pipeline.store import audit, chips, derivations, rollups
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.audit import Found
+from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.warmup.checks.scene import few, load_scene, none_wrong
 from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
-from warmup_pipeline.warmup.derive import compute_metrics
+from warmup_pipeline.warmup.derive import compute_metrics, reference_of
 from warmup_pipeline.warmup.world import World
 
 
@@ -49,6 +51,7 @@ def metrics_match_log(world: World) -> Verdict:
             stored = derived_store.metrics(tx, pool.name)
             fresh = compute_metrics(tx, world, pool.name, at, wholly=whole)
             found = {i for i, one in fresh.items() if i not in stored or not _same(stored[i], one)}
+            found |= _wrongly_aged(tx, pool.name, stored)
             compared += len(fresh)
             wholly += whole
             if rolled_up:
@@ -77,16 +80,35 @@ def _note(world: World, wrong_in: Mapping[str, AbstractSet[str]], agreed: Mappin
         with world.store.write() as tx:
             tx.lock_pool(pool)
             rollups.touch_chips(tx, pool, chip_ids)
+            derivations.look_again(tx, chip_ids)
     for pool, day in sorted(agreed.items()):
         with world.store.write() as tx:
             rollups.verified(tx, pool, day)
 
 
+_what_is_kept = attrgetter(*(name for name in derived_store.metric_columns if name != "days_without_error"))
+
+
 def _same(kept: ChipMetrics, fresh: ChipMetrics) -> bool:
-    """Whether two metrics are equal as far as they are stored: of media kinds, how many."""
-    return len(kept.media_kinds) == len(fresh.media_kinds) and all(
-        getattr(kept, name) == getattr(fresh, name) for name in derived_store.metric_columns
+    """Whether two metrics are equal as far as they are stored: of media kinds, how many.
+
+    Days without an error go on with the time and are as of the row's own tick: see :func:`_wrongly_aged`.
+    """
+    return len(kept.media_kinds) == len(fresh.media_kinds) and bool(
+        _what_is_kept(kept) == _what_is_kept(fresh)
     )
+
+
+def _wrongly_aged(tx: Transaction, pool: str, stored: Mapping[str, ChipMetrics]) -> set[str]:
+    """Return the chips whose days without an error are not what they were at the tick of their row."""
+    computed = derived_store.computed_at(tx, pool)
+    return {
+        chip.id
+        for chip in chips.of_pool(tx, pool)
+        if (kept := stored.get(chip.id)) is not None
+        and kept.days_without_error
+        != days_without_error(kept.last_error_at, reference_of(chip), computed[chip.id])
+    }
 
 
 def metrics_are_moving(world: World) -> Verdict:

@@ -1,0 +1,98 @@
+"""Which chips a derivation is about: a pool's, or those of it that a tick derives anew.
+
+Holds: :class:`Scope`, and the condition that it is in SQL. Do not add: which chips a tick derives anew
+(``derivations``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
+from warmup_pipeline.store.schema import chip_derivations, chips
+
+_POOL: Final[sa.BindParameter[str]] = sa.bindparam("in_pool", type_=chip_derivations.c.pool.type)
+_AT: Final[sa.BindParameter[datetime]] = sa.bindparam("derived_at", type_=chip_derivations.c.computed_at.type)
+_NAMED: Final[sa.BindParameter[Any]] = sa.bindparam("named", expanding=True)
+
+
+class Kind(Enum):
+    """How a scope finds its chips."""
+
+    POOL = "pool"
+    MARKED = "marked"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The chips of a pool that a derivation is about.
+
+    Attributes:
+        pool: the pool.
+        at: the tick that derives the chips that were marked for it; ``None``: all chips of the pool.
+        chip_ids: only these of those; ``None``: all.
+    """
+
+    pool: str
+    at: datetime | None = None
+    chip_ids: tuple[str, ...] | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """How its chips are found."""
+        if self.chip_ids is not None:
+            return Kind.NAMED
+        return Kind.POOL if self.at is None else Kind.MARKED
+
+    @property
+    def marked(self) -> bool:
+        """Whether it is of marked chips only."""
+        return self.at is not None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The parameters of a statement that has the condition :func:`in_scope`."""
+        if self.chip_ids is not None:
+            return {"named": self.chip_ids}
+        return {"in_pool": self.pool} if self.at is None else {"in_pool": self.pool, "derived_at": self.at}
+
+    def only(self, chip_ids: Iterable[str]) -> Scope:
+        """Return the scope of these of its chips; all of them, where they are too many to be named."""
+        named = tuple(sorted(set(chip_ids)))
+        return self if len(named) > ROWS_PER_STATEMENT else replace(self, chip_ids=named)
+
+    def within(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """Return the condition on the rows of a derived table, with its values in it."""
+        if self.chip_ids is not None:
+            return _of(table).in_(self.chip_ids)
+        if self.at is None:
+            return table.c.pool == self.pool
+        return _of(table).in_(_marked(sa.literal(self.pool), sa.literal(self.at, _AT.type)))
+
+
+def in_scope(table: sa.Table, kind: Kind) -> sa.ColumnElement[bool]:
+    """Return the condition on rows of chips, for a statement that is made once: see ``Scope.asked``."""
+    if kind is Kind.NAMED:
+        return _of(table).in_(_NAMED)
+    return _of(table).in_(_marked(_POOL, _AT)) if kind is Kind.MARKED else table.c.pool == _POOL
+
+
+def is_marked(chip_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that a chip is marked, for a statement that is made once."""
+    return chip_id.in_(_marked(_POOL, _AT))
+
+
+def _of(table: sa.Table) -> sa.ColumnElement[str]:
+    return table.c.id if table is chips else table.c.chip_id
+
+
+def _marked(pool: sa.ColumnElement[str], at: sa.ColumnElement[datetime]) -> sa.Select[tuple[str]]:
+    own = chip_derivations
+    return sa.select(own.c.chip_id).where(own.c.pool == pool, own.c.computed_at == at)
