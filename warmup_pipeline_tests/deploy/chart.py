@@ -1,13 +1,12 @@
 """What the values of Dagster's chart may be, as far as deploy/helm/values.yaml says them.
 
-Holds: :func:`values_problems`, :func:`launcher_config`. The shapes are facts of the chart's own schema
-(``helm/dagster/schema``, 1.13): names, types, what is required where it is said at all. The chart fills in
-everything that is not said. Do not add: what we want the values to be (the test).
+Holds: :func:`values_problems`. The shapes are facts of the chart's own schema (``helm/dagster/schema``):
+names, types, what is required where it is said at all. The chart fills in everything that is not said. Do not
+add: what we want the values to be (the test), what the chart makes of them (:mod:`.chart_output`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,11 +59,47 @@ class Service(_Part):
     port: int
 
 
+class PodSecurity(_Part):
+    """Who the processes of a pod are."""
+
+    runAsNonRoot: bool
+    runAsUser: int
+
+
 class _Container(_Part):
     image: Image
+    podSecurityContext: PodSecurity
     envConfigMaps: list[Source]
     envSecrets: list[Source]
     resources: Resources
+
+
+class Address(_Part):
+    """What is asked of a process to know whether it is ready."""
+
+    path: str
+    port: int
+
+
+class Probe(_Part):
+    """Whether a process is ready."""
+
+    httpGet: Address
+
+
+class Server(_Part):
+    """A code location's server as webserver and daemon know it."""
+
+    host: str
+    port: int
+    name: str
+
+
+class Workspace(_Part):
+    """The servers, where they are not called as the deployments are."""
+
+    enabled: bool
+    servers: list[Server]
 
 
 class Webserver(_Container):
@@ -72,6 +107,8 @@ class Webserver(_Container):
 
     replicaCount: int
     service: Service
+    readinessProbe: Probe
+    workspace: Workspace
 
 
 class CodeLocation(_Container):
@@ -178,6 +215,8 @@ class Monitoring(_Part):
 
     enabled: bool
     startTimeoutSeconds: int
+    maxRuntimeSeconds: int
+    cancelTimeoutSeconds: int
     pollIntervalSeconds: int
     maxResumeRunAttempts: int
 
@@ -215,24 +254,31 @@ class TickAges(_Part):
     started: int
 
 
-class TickRetention(_Part):
-    """When ticks go."""
+class SensorRetention(_Part):
+    """When a sensor's ticks go: the chart's default is ages by kind, and helm overlays like with like."""
 
-    purgeAfterDays: TickAges | int
+    purgeAfterDays: TickAges
+
+
+class ScheduleRetention(_Part):
+    """When a schedule's ticks go: the chart's default is a number."""
+
+    purgeAfterDays: int
 
 
 class Retention(_Part):
     """When ticks go, of sensors and schedules."""
 
     enabled: bool
-    sensor: TickRetention
-    schedule: TickRetention
+    sensor: SensorRetention
+    schedule: ScheduleRetention
 
 
 class Global(_Part):
     """What all parts share."""
 
     postgresqlSecretName: str
+    dagsterHome: str
 
 
 class Values(_Part):
@@ -263,28 +309,3 @@ def values_problems(document: Any) -> list[str]:
     except ValidationError as error:
         return [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
     return []
-
-
-def launcher_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the launcher's settings as the chart's template writes them into dagster.yaml."""
-    said = values["runLauncher"]["config"]["k8sRunLauncher"]
-    run = said["runK8sConfig"]
-    return {
-        "load_incluster_config": said["loadInclusterConfig"],
-        "image_pull_policy": said["imagePullPolicy"],
-        "job_namespace": "default",
-        "service_account_name": "warmup-dagster",
-        "dagster_home": {"env": "DAGSTER_HOME"},
-        "instance_config_map": {"env": "DAGSTER_K8S_INSTANCE_CONFIG_MAP"},
-        "postgres_password_secret": {"env": "DAGSTER_K8S_PG_PASSWORD_SECRET"},
-        "env_config_maps": [
-            {"env": "DAGSTER_K8S_PIPELINE_RUN_ENV_CONFIGMAP"},
-            *(one["name"] for one in said["envConfigMaps"]),
-        ],
-        "env_secrets": [one["name"] for one in said["envSecrets"]],
-        "run_k8s_config": {
-            "container_config": run["containerConfig"],
-            "pod_spec_config": run["podSpecConfig"],
-            "job_spec_config": run["jobSpecConfig"],
-        },
-    }

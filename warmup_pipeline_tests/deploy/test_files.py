@@ -1,5 +1,6 @@
 """The traps: a compose file, values or an image that name what is not there. None of them is run here:
-Docker and Kubernetes are not part of the test line. What they start is: `test_celery` starts the same."""
+Docker and Kubernetes are not part of the test line. What they start is: `test_celery` starts the same, and
+`test_kubernetes_job` asks Kubernetes' programming interface for the job of a run."""
 
 from __future__ import annotations
 
@@ -17,11 +18,20 @@ from typing import Any, Final
 import pytest
 import yaml
 from dagster._config import resolve_to_config_type, validate_config
+from dagster._core.instance.config import dagster_instance_config
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 
 from warmup_pipeline.orchestration.names import CODE_MODULE, POOL_TAG
-from warmup_pipeline_tests.deploy.chart import launcher_config, values_problems
+from warmup_pipeline_tests.deploy.chart import values_problems
+from warmup_pipeline_tests.deploy.chart_output import (
+    RELEASE,
+    instance_config,
+    launcher_config,
+    workspace,
+)
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -196,6 +206,61 @@ def test_the_launcher_takes_what_the_chart_makes_of_the_values(values: dict[str,
     assert of_run.job_spec_config["backoff_limit"] == 0, "Kubernetes would run a cycle again by itself"
 
 
+def test_dagster_takes_the_instance_that_the_chart_makes_of_the_values(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(instance_config(values)), encoding="utf-8")
+    config, _ = dagster_instance_config(str(tmp_path))
+    assert config["run_monitoring"]["max_runtime_seconds"] == 900
+    coordinator = InstanceRef.from_dir(str(tmp_path)).run_coordinator
+    assert isinstance(coordinator, QueuedRunCoordinator)
+    (limit,) = coordinator.get_run_queue_config().tag_concurrency_limits
+    assert (limit["key"], limit["limit"]) == (POOL_TAG, 1)
+
+
+def test_webserver_and_daemon_of_the_chart_find_the_code_location_by_its_own_name(
+    values: dict[str, Any],
+) -> None:
+    (location,) = values["dagster-user-deployments"]["deployments"]
+    (known,) = workspace(values)["load_from"]
+    # The chart's service is called as the deployment is.
+    assert known["grpc_server"] == {
+        "host": location["name"],
+        "port": location["port"],
+        "location_name": CODE_MODULE,
+    }
+    assert location["dagsterApiGrpcArgs"] == ["--module-name", CODE_MODULE]
+
+
+def test_nothing_that_the_chart_starts_needs_root(values: dict[str, Any]) -> None:
+    (user,) = re.findall(
+        r"^USER (\d+)$", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    (location,) = values["dagster-user-deployments"]["deployments"]
+    webserver = values["dagsterWebserver"]
+    run = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["podSpecConfig"]
+    for part in (
+        webserver["podSecurityContext"],
+        values["dagsterDaemon"]["podSecurityContext"],
+        location["podSecurityContext"],
+        run["securityContext"],
+    ):
+        assert part == {"runAsNonRoot": True, "runAsUser": int(user)}
+    # Below 1024 only root may listen; what is asked whether it is ready must be what listens.
+    assert webserver["service"]["port"] >= 1024
+    assert webserver["readinessProbe"]["httpGet"]["port"] == webserver["service"]["port"]
+    assert location["port"] >= 1024
+
+
+def test_runs_of_the_chart_may_write_into_their_dagster_home(values: dict[str, Any]) -> None:
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    (root,) = re.findall(r"^WORKDIR (\S+)$", text, flags=re.MULTILINE)
+    (folder,) = re.findall(r"install -d -o warmup -g warmup (\S+)$", text, flags=re.MULTILINE)
+    assert values["global"]["dagsterHome"] == f"{root}/{folder}"
+    artifacts = values["additionalInstanceConfig"]["local_artifact_storage"]
+    assert artifacts["config"]["base_dir"] == values["global"]["dagsterHome"]
+
+
 def test_the_chart_gets_the_same_rules_for_runs_as_every_other_way(values: dict[str, Any]) -> None:
     daemon = values["dagsterDaemon"]
     (limit,) = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]["tagConcurrencyLimits"]
@@ -217,13 +282,45 @@ HELM: Final = shutil.which("helm")
     not (HELM and CHART),
     reason="needs helm and Dagster's chart (WARMUP_DAGSTER_CHART): deploy/README.md has the command",
 )
-def test_helm_renders_the_chart_with_these_values() -> None:
+def test_helm_renders_the_chart_with_these_values(values: dict[str, Any], tmp_path: Path) -> None:
     rendered = subprocess.run(
-        [str(HELM), "template", "warmup", str(CHART), "-f", str(DEPLOY / "helm" / "values.yaml")],
+        [str(HELM), "template", RELEASE, str(CHART), "-f", str(DEPLOY / "helm" / "values.yaml")],
         capture_output=True,
         text=True,
         check=False,
     )
     assert rendered.returncode == 0, rendered.stderr
-    kinds = [document["kind"] for document in yaml.safe_load_all(rendered.stdout) if document]
-    assert kinds.count("Deployment") == 3, "webserver, daemon, code location"
+    found = {
+        (document["kind"], document["metadata"]["name"]): document
+        for document in yaml.safe_load_all(rendered.stdout)
+        if document
+    }
+    deployed = [name for kind, name in found if kind == "Deployment"]
+    assert len(deployed) == 3, "webserver, daemon, code location"
+
+    told = found["ConfigMap", f"{RELEASE}-dagster-instance"]["data"]["dagster.yaml"]
+    (tmp_path / "dagster.yaml").write_text(told, encoding="utf-8")
+    dagster_instance_config(str(tmp_path))
+    assert nothing_else(instance_config(values), yaml.safe_load(told)) == instance_config(values)
+    assert yaml.safe_load(
+        found["ConfigMap", f"{RELEASE}-dagster-workspace-yaml"]["data"]["workspace.yaml"]
+    ) == workspace(values)
+
+    for name in deployed:
+        (container,) = found["Deployment", name]["spec"]["template"]["spec"]["containers"]
+        given = [source.get("secretRef", {}).get("name") for source in container["envFrom"]]
+        assert "warmup-secrets" in given, name
+    (container,) = found["Deployment", f"{RELEASE}-dagster-user-deployments-warmup"]["spec"]["template"][
+        "spec"
+    ]["containers"]
+    assert container["args"][-2:] == ["--module-name", CODE_MODULE]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    assert variables["DAGSTER_CURRENT_IMAGE"] == container["image"], "its runs would have another image"
+    assert not any(name.endswith("CONTAINER_CONTEXT") for name in variables), "runs would get what it has"
+
+
+def nothing_else(wanted: Any, found: Any) -> Any:
+    """Return what was found without the keys that the values do not decide, at any depth."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return {key: nothing_else(wanted[key], found[key]) for key in wanted if key in found}
+    return found
