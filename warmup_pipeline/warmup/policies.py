@@ -6,6 +6,7 @@ says what to do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -16,12 +17,17 @@ from pydantic import ValidationError
 
 from warmup_pipeline.domain.policy import Policy
 from warmup_pipeline.domain.reachability import UnreachablePolicy, prove_reachable
+from warmup_pipeline.domain.values import LEGACY_ACTIVITY_TYPES
+from warmup_pipeline.warmup.activities.registry import default_registry
 
 PRESETS: Final = ("default", "conservative")
 
 
 class PolicyError(ValueError):
-    """A policy cannot be used; the text is one line."""
+    """A policy cannot be used; the text is one line, whatever is quoted in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))
 
 
 def _text_of(source: str) -> tuple[str, str]:
@@ -36,11 +42,7 @@ def _text_of(source: str) -> tuple[str, str]:
             f"policy {source!r} is neither a preset ({', '.join(PRESETS)}) nor a file that exists"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"policy file {path.name} cannot be read: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise PolicyError(f"policy file {path.name} cannot be read: {error}") from None
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -53,26 +55,53 @@ def _first_problem(error: ValidationError) -> str:
     return f"{where}: {said}{value}" if where else said
 
 
+def _unknown_type(raw: Mapping[str, Any], executable: frozenset[str]) -> str | None:
+    """Return what is wrong with the first activity type of a mix that nothing here can do, if there is one.
+
+    Such a type is never planned: its share of the day would silently go to the others.
+    """
+    phases = raw.get("phases")
+    for phase, plan in phases.items() if isinstance(phases, dict) else ():
+        mix = plan.get("mix") if isinstance(plan, dict) else None
+        for kind, weight in mix.items() if isinstance(mix, dict) else ():
+            if kind not in executable:
+                why = "is of old data and has no executor" if kind in LEGACY_ACTIVITY_TYPES else "is none"
+                return (
+                    f"phases.{phase}.mix.{kind}: activity type {kind!r} (weight {weight!r}) {why}; "
+                    f"give one of {', '.join(sorted(executable))}"
+                )
+    return None
+
+
 @lru_cache(maxsize=32)
-def parse_policy(text: str, name: str) -> Policy:
+def parse_policy(text: str, name: str, *, executable: frozenset[str] | None = None) -> Policy:
     """Return the policy that a YAML text holds, proved reachable; once per process for the same text.
 
+    Args:
+        text: the YAML.
+        name: what to call it.
+        executable: the activity types there are; by default those that ship.
+
     Raises:
-        PolicyError: it is no YAML, has a wrong or missing number, or a phase cannot be reached.
+        PolicyError: it is no YAML, has a wrong or missing number or an activity type that nothing here can
+            do, or a phase cannot be reached.
     """
     try:
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PolicyError(f"policy {name} is no valid YAML: {_one_line(error)}") from None
+        raise PolicyError(f"policy {name} is no valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise PolicyError(f"policy {name} must be a mapping; copy data/policies/default.yaml and change it")
+    unknown = _unknown_type(raw, executable or default_registry().executable)
+    if unknown is not None:
+        raise PolicyError(f"policy {name}: {unknown}")
     try:
         policy = Policy.model_validate(raw)
         prove_reachable(policy)
     except ValidationError as error:
         raise PolicyError(f"policy {name}: {_first_problem(error)}") from None
     except UnreachablePolicy as error:
-        raise PolicyError(f"policy {name}: {_one_line(error)}") from None
+        raise PolicyError(f"policy {name}: {error}") from None
     return policy
 
 
