@@ -119,6 +119,11 @@ class Timelapse:
         self.cycles_stepped_over = 0
         self._starts = sorted(starts, key=lambda start: (start.at, start.chip_id))
 
+    @property
+    def has_starts(self) -> bool:
+        """Whether chips are still to be started."""
+        return bool(self._starts)
+
     # -- moving on -----------------------------------------------------------------------------
 
     def step(self) -> Cycle:
@@ -157,15 +162,22 @@ class Timelapse:
                 self.now = following
             if progress is not None:
                 progress(self.now)
+        # Whoever acts between two moves does so at this tick, whether those before it were run or not.
+        self.clock.move_to(self.now)
         self.world.store.settle()
 
     def _following(self, last: datetime, end: datetime) -> datetime:
         """Return the next tick after ``last`` that may change anything, ``end`` at the latest."""
-        wake = [self.weather.next_edge(last)]
+        wake = [end]
+        edge = self.weather.next_edge(last)
+        if edge is not None:
+            wake.append(edge)
+        # Whatever an episode (or whoever acts at the end) does to the gateways, they were asked just before:
+        # how old the last look is decides whether a chip counts as connected.
+        wake = [at - INTERVAL if at - INTERVAL > last else at for at in wake]
         if self._starts:
             wake.append(self._starts[0].at)
-        target = next_tick(self, last, min((t for t in wake if t is not None), default=None))
-        return min(target, end)
+        return min(next_tick(self, last, min(wake)), end)
 
     def _note_stepped_over(self, first: datetime, count: int) -> None:
         """Keep the cycles' calendar whole: a tick that was looked ahead at is not one that was missed."""

@@ -21,7 +21,13 @@ from warmup_pipeline.domain.degrade import RETURN_AFTER, RETURN_TRUST
 from warmup_pipeline.domain.localtime import day_bounds, local_day
 from warmup_pipeline.domain.metrics import ChipMetrics
 from warmup_pipeline.domain.trust import TrustInputs, trust_score
-from warmup_pipeline.domain.values import OBSERVED_STATUSES, ChipStatus, ConnectionState, Phase
+from warmup_pipeline.domain.values import (
+    LISTENER_ROLE,
+    OBSERVED_STATUSES,
+    ChipStatus,
+    ConnectionState,
+    Phase,
+)
 from warmup_pipeline.store import activities, chips, connections
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store import timelapse as timelapse_store
@@ -39,16 +45,16 @@ _SETTLED_AFTER: Final = timedelta(minutes=70)
 """Longer than anything a cycle decides by the age of a delivery that is still open (60 minutes)."""
 
 
-def next_tick(timelapse: Timelapse, last: datetime, wake: datetime | None) -> datetime:
+def next_tick(timelapse: Timelapse, last: datetime, wake: datetime) -> datetime:
     """Return the next tick that must be run after ``last``.
 
     Args:
         timelapse: where the pool stands after the cycle of ``last``.
         last: the tick run last.
-        wake: when something outside the pool happens next; ``None`` if nothing does.
+        wake: when a tick is run for something outside the pool.
     """
     soonest = last + INTERVAL
-    if wake is not None and wake <= soonest:
+    if wake <= soonest:
         return soonest
     world, pool = timelapse.world, timelapse.pool
     _, day_ends = day_bounds(local_day(last, world.policy.zone), world.policy.zone)
@@ -76,7 +82,11 @@ def next_tick(timelapse: Timelapse, last: datetime, wake: datetime | None) -> da
             times.append(pending.oldest_conversation + CONVERSATION_LIFETIME)
         if _first(times, last) <= soonest:
             return soonest
-        observed = [chip for chip in chips.of_pool(tx, pool) if chip.status in OBSERVED_STATUSES]
+        observed = [
+            chip
+            for chip in chips.of_pool(tx, pool)
+            if chip.status in OBSERVED_STATUSES and chip.role != LISTENER_ROLE
+        ]
         if _is_settling(observed, activities.plans_of(tx, pool, local_day(last, world.policy.zone)), last):
             return soonest
         seen = connections.of_pool(tx, pool)
@@ -127,6 +137,9 @@ def _is_out_of_step(timelapse: Timelapse, observed: Iterable[Chip], seen: Mappin
         one = there.get((chip.provider.value, chip.instance))
         row = seen.get(chip.id)
         if one is None or row is None or one.opens_at is not None or row.gateway_error is not None:
+            return True
+        if row.observed_at != row.asked_at:
+            # It was asked and not answered: what is known of it grows old.
             return True
         if (one.state == "open") != (row.state is ConnectionState.OPEN):
             return True
