@@ -54,14 +54,19 @@ of rows have its tick. Remembering takes a tenth of what making and reading the 
 
 
 def _to_text(value: datetime | None) -> str | None:
-    return None if value is None else _text_of(value)
+    if value is None:
+        return None
+    if value.tzinfo is UTC:
+        return _text_of(value)
+    if value.tzinfo is None:
+        raise ValueError("a time without a zone cannot be stored")
+    # In a zone, the two instants of an hour that comes twice equal each other: they are no key.
+    return _text_of(value.astimezone(UTC))
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _text_of(value: datetime) -> str:
-    if value.tzinfo is None:
-        raise ValueError("a time without a zone cannot be stored")
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+def _text_of(utc: datetime) -> str:
+    return utc.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def _from_text(value: str | None) -> datetime | None:

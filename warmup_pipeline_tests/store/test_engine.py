@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from warmup_pipeline.store import pools, trouble
 from warmup_pipeline.store.engine import Store
+from warmup_pipeline.store.types import UtcDateTime
 
 AT = datetime(2026, 3, 2, 13, 0, tzinfo=UTC)
 
@@ -56,3 +59,12 @@ def test_a_collision_of_transactions_is_trouble_that_passes_and_no_bug(state: st
     told = trouble.told(DBAPIError("UPDATE", {}, Collided("deadlock detected")), "postgresql://db")
     assert told is not None
     assert "tried again" in str(told)
+
+
+def test_both_instants_of_an_hour_that_comes_twice_are_stored_as_they_are() -> None:
+    zone = ZoneInfo("America/New_York")
+    store_as = UtcDateTime().bind_processor(sqlite.dialect())
+    assert store_as is not None
+    first = datetime(2026, 11, 1, 1, 30, tzinfo=zone)
+    assert store_as(first) == "2026-11-01 05:30:00.000000"
+    assert store_as(first.replace(fold=1)) == "2026-11-01 06:30:00.000000"
