@@ -1,8 +1,8 @@
 """Health: what a check's verdict is, and what all verdicts say together.
 
-Holds: :class:`Verdict`, the pool's status made of verdicts, and the judgement of CONVERSA_PAR
-success. Add here: a judgement that needs numbers only. Do not add: queries, Dagster's check
-results, texts of remedies (they stand with each check).
+Holds: :class:`Verdict`, what the verdicts of several pools come to, the status made of verdicts, and the
+judgement of CONVERSA_PAR success. Add here: a judgement that needs numbers only. Do not add: queries,
+Dagster's check results, texts of remedies (they stand with each check).
 
 Source: domain.md, "Health".
 """
@@ -10,7 +10,7 @@ Source: domain.md, "Health".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
@@ -75,6 +75,47 @@ def health_of(verdicts: Iterable[Verdict]) -> HealthStatus:
     if not known or Severity.ERROR in bad:
         return HealthStatus.CRITICAL
     return HealthStatus.DEGRADED if bad else HealthStatus.HEALTHY
+
+
+_RANK: Final = {Severity.WARN: 0, Severity.ERROR: 1}
+
+TOLD: Final = 5
+"""How many other pools that are not well a verdict tells of; it counts them all."""
+
+
+def together(pool: str, own: Verdict, others: Mapping[str, Verdict]) -> Verdict:
+    """Return what a check says of all pools, of which one has just been judged.
+
+    Nothing passes that does not pass in every pool, and the worst severity counts.
+
+    Args:
+        pool: the pool just judged; its numbers are kept.
+        own: what is said of it.
+        others: what was last said of each other pool.
+    """
+    if not others:
+        return own
+    bad = {name: one for name, one in sorted(others.items()) if not one.passed}
+    well = len(others) - len(bad)
+    words = [f"{name}: {one.summary}" for name, one in ((pool, own), *list(bad.items())[:TOLD])]
+    if len(bad) > TOLD:
+        words.append(f"{len(bad) - TOLD} more pools are not well")
+    if well:
+        words.append(f"{well} other pools are well" if well > 1 else "1 other pool is well")
+    not_well = [one for one in (own, *bad.values()) if not one.passed]
+    return replace(
+        own,
+        passed=not not_well,
+        severity=max((one.severity for one in not_well), key=_RANK.__getitem__, default=own.severity),
+        summary="; ".join(words),
+        numbers={
+            **own.numbers,
+            "pool": pool,
+            "pools_judged": 1 + len(others),
+            "pools_not_well": len(not_well),
+        },
+        concerned=(*own.concerned, *(name for one in bad.values() for name in one.concerned)),
+    )
 
 
 def conversa_par_success(

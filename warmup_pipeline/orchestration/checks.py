@@ -16,7 +16,7 @@ from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.metadata import plain_metadata
 from warmup_pipeline.orchestration.names import RESOURCE
 from warmup_pipeline.store import cycles
-from warmup_pipeline.warmup.checks import CHECKS, CheckSpec, note_verdict
+from warmup_pipeline.warmup.checks import CHECKS, CheckSpec, judge_together, note_verdicts
 from warmup_pipeline.warmup.world import World
 
 _SEVERITY: Final = {
@@ -28,9 +28,9 @@ _AFTER_SENDING: Final = frozenset({"every_send_was_approved"})
 """Checks on an asset made before the sends that are about the sends: they wait for them."""
 
 
-def _cannot_judge(spec: CheckSpec) -> Verdict:
+def _cannot_judge(name: str) -> Verdict:
     """Return what a check that raised says of its cycle: what is not known is not well."""
-    return Verdict(spec.name, passed=False, severity=Severity.ERROR, summary="the check itself failed")
+    return Verdict(name, passed=False, severity=Severity.ERROR, summary="the check itself failed")
 
 
 def _checks_of(
@@ -58,24 +58,31 @@ def _checks_of(
         with guarded(context.resources.warmup, context.log, []) as world:
             with world.store.read() as tx:
                 cycle = cycles.of_run(tx, root_run_id(context.run))
-            broken: list[Exception] = []
+            only = None if cycle is None else cycle.pool
+            verdicts: dict[str, Verdict] = {}
+            broken: dict[str, Exception] = {}
             for spec in specs:
                 if spec.name not in asked:
                     continue
                 try:
-                    verdict = spec.judge(world)
+                    verdicts[spec.name] = spec.judge(world, only)
                 except Exception as error:  # noqa: BLE001 (raised below, with what else could not judge)
                     error.add_note(f"the check {spec.name} cannot judge")
-                    broken.append(error)
-                    verdict = _cannot_judge(spec)
-                else:
-                    yield _result(world, spec, verdict)
-                if cycle is not None:
-                    note_verdict(world, cycle.id, verdict)
+                    broken[spec.name] = error
+            # Launched by hand, outside a cycle, they judge every pool.
+            said = verdicts
+            if cycle is not None and verdicts:
+                said = judge_together(world, cycle, specs, verdicts)
+            for spec in specs:
+                if spec.name in said:
+                    yield _result(world, spec, said[spec.name])
+            of_cycle = [*verdicts.values(), *map(_cannot_judge, broken)]
+            if cycle is not None and of_cycle:
+                note_verdicts(world, cycle.id, of_cycle)
             if len(broken) == 1:
-                raise broken[0]
+                raise next(iter(broken.values()))
             if broken:
-                raise ExceptionGroup("checks that cannot judge", broken)
+                raise ExceptionGroup("checks that cannot judge", list(broken.values()))
 
     return checks
 

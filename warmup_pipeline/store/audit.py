@@ -89,12 +89,16 @@ def _found(tx: Transaction, looked_at: sa.Select[Any], wrong: sa.Select[Any]) ->
     return Found(total, len(ids), tuple(sorted(set(ids))))
 
 
-def open_activities_by_type(tx: Transaction) -> list[tuple[str, str, int]]:
-    """Return (pool, type, how many) of all activities that may still be executed."""
+def _in_pool(table: sa.Table, pool: str | None) -> sa.ColumnElement[bool]:
+    return sa.true() if pool is None else table.c.pool == pool
+
+
+def open_activities_by_type(tx: Transaction, pool: str | None = None) -> list[tuple[str, str, int]]:
+    """Return (pool, type, how many) of all activities that may still be executed, of one pool or of all."""
     query = (
         sa.select(activities.c.pool, activities.c.type, sa.func.count())
         .where(
-            activities.c.pool.in_(sa.select(pools.c.name)),
+            activities.c.pool.in_(sa.select(pools.c.name)) if pool is None else activities.c.pool == pool,
             activities.c.state.in_(sorted(OPEN_ACTIVITY_STATES)),
         )
         .group_by(activities.c.pool, activities.c.type)
@@ -227,7 +231,7 @@ def duplicate_messages(tx: Transaction, depth: Depth = EVERYTHING) -> Found:
     chosen = depth.of(looked_at, "sent_day")
     known_as: sa.ColumnElement[bool] = messages.c.gateway_message_id.is_not(None)
     threads: sa.ColumnElement[bool] = sa.true()
-    if depth.since:
+    if depth.narrows:
         known_as = messages.c.gateway_message_id.in_(
             sa.select(looked_at.c.gateway_message_id).where(
                 chosen, looked_at.c.gateway_message_id.is_not(None)
@@ -302,14 +306,21 @@ def failures_without_traceback(tx: Transaction, depth: Depth = EVERYTHING) -> Fo
 
 
 def recipients_outside_pool(tx: Transaction, depth: Depth = EVERYTHING) -> Found:
-    """Find messages between chips of different pools, or of another pool than the message's."""
+    """Find messages between chips of different pools, or of another pool than the message's.
+
+    Where one pool is looked at, so are messages of pools that have no chips: no run of theirs looks.
+    """
     sender, recipient = chips.alias("sender"), chips.alias("recipient")
+    chosen = depth.of(messages, "sent_day")
+    if depth.only is not None:
+        nobodys = sa.select(pools.c.name).where(~sa.exists().where(chips.c.pool == pools.c.name))
+        chosen = sa.or_(chosen, messages.c.pool.in_(nobodys))
     wrong = (
         sa.select(messages.c.sender_chip_id)
         .outerjoin(sender, sender.c.id == messages.c.sender_chip_id)
         .outerjoin(recipient, recipient.c.id == messages.c.recipient_chip_id)
         .where(
-            depth.of(messages, "sent_day"),
+            chosen,
             sa.or_(
                 recipient.c.id.is_(None),
                 sender.c.id.is_(None),
@@ -461,9 +472,13 @@ def sends_since(tx: Transaction, pool: str, since: datetime) -> tuple[int, int]:
     return int(run(approved).scalar_one()), int(run(sent).scalar_one())
 
 
-def all_transitions(tx: Transaction) -> list[Mapping[str, Any]]:
-    """Return every phase change, oldest first."""
-    query = sa.select(phase_transitions).order_by(phase_transitions.c.at, phase_transitions.c.chip_id)
+def all_transitions(tx: Transaction, pool: str | None = None) -> list[Mapping[str, Any]]:
+    """Return every phase change of a pool, or of all, oldest first."""
+    query = (
+        sa.select(phase_transitions)
+        .where(_in_pool(phase_transitions, pool))
+        .order_by(phase_transitions.c.at, phase_transitions.c.chip_id)
+    )
     return [dict(row) for row in tx.connection.execute(query).mappings()]
 
 
@@ -479,32 +494,37 @@ def accepted_by_chip(tx: Transaction, pool: str) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in tx.connection.execute(query).all()}
 
 
-def _computed_at(tx: Transaction, table: sa.Table) -> dict[str, datetime]:
+def _computed_at(tx: Transaction, table: sa.Table, pool: str | None) -> dict[str, datetime]:
     query = sa.select(table.c.pool, sa.func.min(table.c.computed_at)).group_by(table.c.pool)
+    query = query.where(_in_pool(table, pool))
     return {row[0]: row[1] for row in tx.connection.execute(query).all()}
 
 
-def metrics_computed_at(tx: Transaction) -> dict[str, datetime]:
+def metrics_computed_at(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
     """Return as of which tick each pool's ``chip_metrics`` are: its oldest computation among the rows.
 
     Of a long log only chips of which something changed are computed anew; the others' rows hold, too.
     """
-    found = _computed_at(tx, chip_metrics)
-    for pool, at in derivations.derived_at(tx).items():
-        if pool in found:
-            found[pool] = max(found[pool], at)
+    found = _computed_at(tx, chip_metrics, pool)
+    for name, at in derivations.derived_at(tx).items():
+        if name in found:
+            found[name] = max(found[name], at)
     return found
 
 
-def warming_days_computed_at(tx: Transaction) -> dict[str, datetime]:
+def warming_days_computed_at(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
     """Return each pool's oldest computation among the rows of ``warming_day``."""
-    return _computed_at(tx, warming_day)
+    return _computed_at(tx, warming_day, pool)
 
 
-def last_finished_ticks(tx: Transaction) -> dict[str, datetime]:
-    """Return the tick of each pool's newest cycle that finished."""
-    found = tx.connection.execute(_last_finished())
+def last_finished_ticks(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
+    """Return the tick of each pool's newest cycle that finished; with ``pool``, that pool's."""
+    found = tx.connection.execute(_last_finished().where(_in_pool_named(pool)))
     return {row[0]: row[1] for row in found if row[1] is not None}
+
+
+def _in_pool_named(pool: str | None) -> sa.ColumnElement[bool]:
+    return sa.true() if pool is None else pools.c.name == pool
 
 
 @cache

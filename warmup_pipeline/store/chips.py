@@ -142,6 +142,14 @@ def participants(pool: str) -> sa.Select[tuple[str]]:
     )
 
 
+def anybody_takes_part(tx: Transaction) -> bool:
+    """Whether any chip of any pool takes part in warm-up."""
+    query = sa.select(chips.c.id).where(
+        chips.c.status.in_(sorted(PARTICIPATING_STATUSES)), chips.c.role != LISTENER_ROLE
+    )
+    return tx.connection.execute(query.limit(1)).first() is not None
+
+
 def of_ids(tx: Transaction, chip_ids: Collection[str]) -> list[Chip]:
     """Return the chips of these ids, by id."""
     wanted = sorted(chip_ids)
@@ -226,11 +234,13 @@ def breakers(tx: Transaction, pool: str) -> dict[str, Circuit]:
     }
 
 
-def breakers_of_every_pool(tx: Transaction) -> dict[str, Circuit]:
-    """Return the breaker of each chip of any pool that is not simply closed."""
+def every_breaker(tx: Transaction, pool: str | None = None) -> dict[str, Circuit]:
+    """Return the breaker of each chip of a pool, or of any, that is not simply closed."""
     query = sa.select(
         circuits.c.chip_id, circuits.c.state, circuits.c.consecutive_failures, circuits.c.opened_at
     )
+    if pool is not None:
+        query = query.join(chips, chips.c.id == circuits.c.chip_id).where(chips.c.pool == pool)
     return {
         row.chip_id: Circuit(CircuitState(row.state), row.consecutive_failures, row.opened_at)
         for row in tx.connection.execute(query).all()

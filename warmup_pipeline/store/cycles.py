@@ -115,9 +115,14 @@ def _newest() -> sa.Select[Any]:
     )
 
 
-def latest_of_each_pool(tx: Transaction) -> dict[str, Cycle]:
-    """Return each pool's newest cycle by tick."""
-    return {row["pool"]: _cycle(row) for row in tx.connection.execute(_newest_of_each()).mappings()}
+def latest_of_each_pool(tx: Transaction, pool: str | None = None) -> dict[str, Cycle]:
+    """Return each pool's newest cycle by tick; with ``pool``, that pool's."""
+    if pool is None:
+        found = tx.connection.execute(_newest_of_each())
+    else:
+        query = sa.select(*_columns).where(cycles.c.id == _newest().scalar_subquery())
+        found = tx.connection.execute(query, {"in_pool": pool})
+    return {row["pool"]: _cycle(row) for row in found.mappings()}
 
 
 @cache

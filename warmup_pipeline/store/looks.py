@@ -25,10 +25,17 @@ class Depth:
     Attributes:
         since: the pools of which only newer rows are looked at, each with the first local day of them.
         wholly: every other pool, where there is any in ``since``.
+        only: the one pool that is looked at, ``None`` for every pool.
     """
 
     since: Mapping[str, date] = field(default_factory=dict)
     wholly: frozenset[str] = frozenset()
+    only: str | None = None
+
+    @property
+    def narrows(self) -> bool:
+        """Whether some rows are not looked at."""
+        return bool(self.since) or self.only is not None
 
     def of(self, table: Any, day: str) -> sa.ColumnElement[bool]:
         """Return the condition that a row is looked at.
@@ -38,7 +45,7 @@ class Depth:
             day: the column with its local day.
         """
         if not self.since:
-            return sa.true()
+            return sa.true() if self.only is None else table.c.pool == self.only
         # Ranges of the index on (pool, day); the first day of any pool will do for all.
         newer = sa.and_(table.c.pool.in_(sorted(self.since)), table.c[day] >= min(self.since.values()))
         return sa.or_(newer, table.c.pool.in_(sorted(self.wholly))) if self.wholly else newer
@@ -52,8 +59,10 @@ def long_logs(tx: Transaction) -> set[str]:
     return set(tx.connection.execute(sa.select(message_rollups.c.pool)).scalars().all())
 
 
-def depth(tx: Transaction, since: Mapping[str, date]) -> Depth:
-    """Return the depth that looks at all rows of every pool but these."""
+def depth(tx: Transaction, since: Mapping[str, date], only: str | None = None) -> Depth:
+    """Return the depth that looks at all rows of every pool but these; with ``only``, of that pool alone."""
+    if only is not None:
+        return Depth(since, only=only)
     if not since:
         return EVERYTHING
     every = tx.connection.execute(sa.select(pools.c.name)).scalars()

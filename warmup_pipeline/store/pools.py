@@ -74,13 +74,12 @@ def every(tx: Transaction) -> list[Pool]:
     return [_pool(row) for row in tx.connection.execute(sa.select(*_columns).order_by(pools.c.name)).all()]
 
 
-def with_chips(tx: Transaction) -> list[Pool]:
-    """Return the pools that have chips, by name: those a cycle is run for."""
-    holds = sa.exists().where(chips.c.pool == pools.c.name)
-    return [
-        _pool(row)
-        for row in tx.connection.execute(sa.select(*_columns).where(holds).order_by(pools.c.name)).all()
-    ]
+def with_chips(tx: Transaction, pool: str | None = None) -> list[Pool]:
+    """Return the pools that have chips, by name: those a cycle is run for. With ``pool``, that one at most."""
+    query = sa.select(*_columns).where(sa.exists().where(chips.c.pool == pools.c.name)).order_by(pools.c.name)
+    if pool is not None:
+        query = query.where(pools.c.name == pool)
+    return [_pool(row) for row in tx.connection.execute(query).all()]
 
 
 def move_clock(tx: Transaction, name: str, next_tick: datetime) -> None:

@@ -602,6 +602,22 @@ whole_looks = Table(
     comment="When a check last looked at the whole of a long log and found nothing wrong.",
 )
 
+pool_verdicts = Table(
+    "pool_verdicts",
+    metadata,
+    Column("check_name", String(64), nullable=False, comment="The check."),
+    Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
+    Column("judged_at", UtcDateTime, nullable=False, comment="The tick of the cycle that was judged."),
+    Column("passed", Boolean, nullable=False, comment="Whether all was well in this pool."),
+    Column("severity", String(8), nullable=False, comment="What it means where it was not: warn or error."),
+    Column("summary", Text, nullable=False, comment="What the check said of this pool."),
+    Column(
+        "concerned", JsonDocument, nullable=False, comment="The chips it was about, as they may be shown."
+    ),
+    PrimaryKeyConstraint("check_name", "pool"),
+    comment="What each check last said of each pool: a run judges its own pool and shows what is known of all.",
+)
+
 row_counts = Table(
     "row_counts",
     metadata,

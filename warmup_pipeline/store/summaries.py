@@ -323,9 +323,25 @@ def of_pools(tx: Transaction, day: date) -> list[dict[str, Any]]:
     return [dict(row) for row in tx.connection.execute(query).mappings()]
 
 
-def of_day(tx: Transaction, day: date) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the stored summary of a day: (scope, id) -> row."""
+def of_day(tx: Transaction, day: date, pool: str | None = None) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the stored summary of a day: (scope, id) -> row.
+
+    Args:
+        tx: an open transaction.
+        day: the local day.
+        pool: only that pool's rows, its chips', and that for everything.
+    """
     query = sa.select(daily_summary).where(daily_summary.c.day == day)
+    if pool is not None:
+        row = daily_summary.c
+        its_chips = sa.select(chips.c.id).where(chips.c.pool == pool)
+        query = query.where(
+            sa.or_(
+                row.scope == "all",
+                sa.and_(row.scope == "pool", row.scope_id == pool),
+                sa.and_(row.scope == "chip", row.scope_id.in_(its_chips)),
+            )
+        )
     return {(row["scope"], row["scope_id"]): dict(row) for row in tx.connection.execute(query).mappings()}
 
 

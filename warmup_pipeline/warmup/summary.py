@@ -46,7 +46,7 @@ def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
         earlier = summaries.days_to_finish(tx, cycle.day, cycle.pool)
         rows: list[dict[str, Any]] = []
         for day in (*earlier, cycle.day):
-            rows = _compute_pool_day(
+            rows = compute_pool_day(
                 tx, world, day, cycle.pool, as_of=cycle.tick if day == cycle.day else None
             )
             summaries.replace_pool_day(tx, day, cycle.pool, rows)
@@ -56,7 +56,7 @@ def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
         # Last, and short: the other pools' cycles wait for it.
         summaries.hold_summary(tx)
         for day in (*earlier, cycle.day):
-            of_all = _everything(day, summaries.of_pools(tx, day), as_of=cycle.tick)
+            of_all = compute_everything(tx, day, as_of=cycle.tick)
             summaries.replace_everything(tx, day, of_all)
     return _report(rows[-1] if rows else of_all)
 
@@ -113,7 +113,7 @@ def compute_day(
     return rows
 
 
-def _compute_pool_day(
+def compute_pool_day(
     tx: Transaction, world: World, day: date, pool: str, *, as_of: datetime | None
 ) -> list[dict[str, Any]]:
     """Return the summary's rows of a day for one pool: its chips, and the pool itself last."""
@@ -121,6 +121,11 @@ def _compute_pool_day(
     pool_day = summaries.cycles_of_day(tx, day, before=as_of, pool=pool).get(pool)
     start = summaries.first_tick(tx, pool).get(pool)
     return _pool_rows(world, day, pool, chip_days, pool_day, start, as_of)
+
+
+def compute_everything(tx: Transaction, day: date, *, as_of: datetime) -> dict[str, Any]:
+    """Return the row for everything, from the stored rows of the pools; ``as_of`` where there is none."""
+    return _everything(day, summaries.of_pools(tx, day), as_of=as_of)
 
 
 def _pool_rows(

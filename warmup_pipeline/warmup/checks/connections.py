@@ -30,10 +30,10 @@ REASONS: Final = 3
 """Different reasons that a summary gives."""
 
 
-def providers_connected(world: World) -> Verdict:
+def providers_connected(world: World, only: str | None = None) -> Verdict:
     """Judge whether every participating chip is reachable."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world, with_chips=True)
+        scene = load_scene(tx, world, only, with_chips=True)
         between = {
             name: (at - timedelta(hours=24), at - UNCONFIRMED_COUNTS_FOR) for name, at in scene.at.items()
         }
@@ -110,10 +110,10 @@ def providers_connected(world: World) -> Verdict:
     )
 
 
-def gateway_credentials_valid(world: World) -> Verdict:
+def gateway_credentials_valid(world: World, only: str | None = None) -> Verdict:
     """Judge whether the gateways themselves answered and took our credentials in the last cycle."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world, with_chips=True)
+        scene = load_scene(tx, world, only, with_chips=True)
     refused = {
         chip.id: one.gateway_error
         for chip in scene.chips

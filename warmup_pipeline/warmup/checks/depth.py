@@ -44,7 +44,7 @@ def due_depth(tx: Transaction, world: World, scene: Scene, check_name: str) -> D
         last = clean.get(pool, date.min)
         if last >= today or (last == today - timedelta(days=1) and at < waits_until):
             since[pool] = today - LOOKS_BACK
-    return looks.depth(tx, since)
+    return looks.depth(tx, since, scene.only)
 
 
 def note_whole(world: World, scene: Scene, check_name: str, depth: Depth, *, clean: bool) -> None:

@@ -21,13 +21,13 @@ from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
 from warmup_pipeline.warmup.world import World
 
 
-def forecasts_were_close(world: World) -> Verdict:
+def forecasts_were_close(world: World, only: str | None = None) -> Verdict:
     """Judge whether yesterday's forecasts of each pool were off by at most two days on the median."""
     pools: dict[str, Any] = {}
     far: list[str] = []
     compared = 0
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         # A question for each local day, not for each pool: most have the same one.
         days: dict[date, list[str]] = defaultdict(list)
         for pool in scene.pools:

@@ -23,10 +23,10 @@ from warmup_pipeline.warmup.checks.spec import CheckSpec
 from warmup_pipeline.warmup.world import World
 
 
-def every_send_was_approved(world: World) -> Verdict:
+def every_send_was_approved(world: World, only: str | None = None) -> Verdict:
     """Judge whether every message has the approval that allowed exactly it (root cause 7)."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         depth = due_depth(tx, world, scene, "every_send_was_approved")
         found = audit.unapproved_messages(tx, depth)
         ahead = audit.messages_of_the_future(tx, scene.at) if found.wrong else 0
@@ -42,10 +42,10 @@ def every_send_was_approved(world: World) -> Verdict:
     return replace(judged, numbers={**judged.numbers, "dated_in_the_future": ahead})
 
 
-def conversa_par_success_rate(world: World) -> Verdict:
+def conversa_par_success_rate(world: World, only: str | None = None) -> Verdict:
     """Judge how many conversation turns were accepted."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         days = {name: local_day(at, world.policy.zone) for name, at in scene.at.items()}
         since = {name: at - timedelta(hours=24) for name, at in scene.at.items()}
         by_pool = audit.attempts_by_pool(tx, day=days, since=since)
@@ -62,10 +62,10 @@ def conversa_par_success_rate(world: World) -> Verdict:
     return replace(found, concerned=poor)
 
 
-def messages_confirmed(world: World) -> Verdict:
+def messages_confirmed(world: World, only: str | None = None) -> Verdict:
     """Judge how many deliveries were confirmed: accepted is not delivered."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         between = {
             name: (at - timedelta(hours=24), at - UNCONFIRMED_COUNTS_FOR) for name, at in scene.at.items()
         }
@@ -81,7 +81,7 @@ def messages_confirmed(world: World) -> Verdict:
     return found if found.passed else replace(found, concerned=scene.named(silent))
 
 
-def phase_limits_respected(world: World) -> Verdict:
+def phase_limits_respected(world: World, only: str | None = None) -> Verdict:
     """Judge whether any chip ever sent more than its phase allows in an hour or a day."""
     limits = PhaseLimits(
         policy=world.policy_name,
@@ -89,7 +89,7 @@ def phase_limits_respected(world: World) -> Verdict:
         caps=HARD_CAPS,
     )
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         depth = due_depth(tx, world, scene, "phase_limits_respected")
         day, hour = audit.over_day_limit(tx, limits, depth), audit.over_hour_limit(tx, limits, depth)
     found = Found(day.looked_at, day.wrong + hour.wrong, tuple(sorted({*day.chip_ids, *hour.chip_ids})))
@@ -104,10 +104,10 @@ def phase_limits_respected(world: World) -> Verdict:
     return replace(judged, numbers={**judged.numbers, "over_day": day.wrong, "over_hour": hour.wrong})
 
 
-def no_duplicate_sends(world: World) -> Verdict:
+def no_duplicate_sends(world: World, only: str | None = None) -> Verdict:
     """Judge whether any turn was sent twice."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         depth = due_depth(tx, world, scene, "no_duplicate_sends")
         found = audit.duplicate_messages(tx, depth)
     note_whole(world, scene, "no_duplicate_sends", depth, clean=not found.wrong)
@@ -120,10 +120,10 @@ def no_duplicate_sends(world: World) -> Verdict:
     )
 
 
-def failures_carry_traceback(world: World) -> Verdict:
+def failures_carry_traceback(world: World, only: str | None = None) -> Verdict:
     """Judge whether every failure kept its traceback (root cause 8)."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         depth = due_depth(tx, world, scene, "failures_carry_traceback")
         found = audit.failures_without_traceback(tx, depth)
     note_whole(world, scene, "failures_carry_traceback", depth, clean=not found.wrong)
@@ -136,10 +136,10 @@ def failures_carry_traceback(world: World) -> Verdict:
     )
 
 
-def recipients_in_pool(world: World) -> Verdict:
+def recipients_in_pool(world: World, only: str | None = None) -> Verdict:
     """Judge whether every message stayed among the operator's own chips of one pool."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         depth = due_depth(tx, world, scene, "recipients_in_pool")
         found = audit.recipients_outside_pool(tx, depth)
     note_whole(world, scene, "recipients_in_pool", depth, clean=not found.wrong)

@@ -26,7 +26,7 @@ from warmup_pipeline.warmup.derive import compute_metrics, reference_of
 from warmup_pipeline.warmup.world import World
 
 
-def metrics_match_log(world: World) -> Verdict:
+def metrics_match_log(world: World, only: str | None = None) -> Verdict:
     """Judge whether the stored metrics are what the log says (root cause 6).
 
     A long log (``store.rollups``) is summed wholly once a local day, in its first cycle, and in every cycle
@@ -39,8 +39,8 @@ def metrics_match_log(world: World) -> Verdict:
     agreed: dict[str, date] = {}
     compared = wholly = 0
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
-        computed = audit.metrics_computed_at(tx)
+        scene = load_scene(tx, world, only)
+        computed = audit.metrics_computed_at(tx, only)
         for pool in scene.pools:
             at = computed.get(pool.name)
             if at is None or scene.derives_later(pool.name, at):
@@ -111,14 +111,14 @@ def _wrongly_aged(tx: Transaction, pool: str, stored: Mapping[str, ChipMetrics])
     }
 
 
-def metrics_are_moving(world: World) -> Verdict:
+def metrics_are_moving(world: World, only: str | None = None) -> Verdict:
     """Judge whether metrics follow the log: computed by the last cycle, and not zero where chips sent."""
     stale: list[str] = []
     still: list[str] = []
     counted = 0
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
-        computed = audit.metrics_computed_at(tx)
+        scene = load_scene(tx, world, only)
+        computed = audit.metrics_computed_at(tx, only)
         for pool in scene.pools:
             at = computed.get(pool.name)
             last = scene.latest.get(pool.name)

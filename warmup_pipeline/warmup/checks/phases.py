@@ -24,13 +24,13 @@ BEHIND_BY_DAYS: Final = 7
 """How many days past a phase's own day a chip may wait before ``phase_progress`` warns."""
 
 
-def warming_day_is_current(world: World) -> Verdict:
+def warming_day_is_current(world: World, only: str | None = None) -> Verdict:
     """Judge whether every chip's warming day is what its age reference says today (root causes 2, 4)."""
     wrong: list[str] = []
     with world.store.read() as tx:
-        scene = load_scene(tx, world, with_chips=True)
-        stored = derived_store.warming_days(tx)
-        computed = audit.warming_days_computed_at(tx)
+        scene = load_scene(tx, world, only, with_chips=True)
+        stored = derived_store.warming_days(tx, only)
+        computed = audit.warming_days_computed_at(tx, only)
     as_of = dict(scene.at)
     for pool, tick in scene.finished.items():
         if pool in as_of and scene.derives_later(pool, computed.get(pool)):
@@ -54,13 +54,13 @@ def warming_day_is_current(world: World) -> Verdict:
     )
 
 
-def phase_progress(world: World) -> Verdict:
+def phase_progress(world: World, only: str | None = None) -> Verdict:
     """Judge whether chips move on: nobody waits more than a week past the day its next phase asks for."""
     behind: list[str] = []
     waiting = 0
     with world.store.read() as tx:
-        scene = load_scene(tx, world, with_chips=True)
-        days = derived_store.warming_days(tx)
+        scene = load_scene(tx, world, only, with_chips=True)
+        days = derived_store.warming_days(tx, only)
         held = {c for pool in scene.pools for c in brakes(tx, world, pool.name, scene.at[pool.name])}
     for chip in scene.participants:
         following = chip.phase.next
@@ -87,11 +87,11 @@ def phase_progress(world: World) -> Verdict:
     )
 
 
-def transitions_were_earned(world: World) -> Verdict:
+def transitions_were_earned(world: World, only: str | None = None) -> Verdict:
     """Judge whether every phase change went one step, met its criteria, and is where the chip stands."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world, with_chips=True)
-        moves = audit.all_transitions(tx)
+        scene = load_scene(tx, world, only, with_chips=True)
+        moves = audit.all_transitions(tx, only)
     now_in = {chip.id: chip.phase for chip in scene.chips}
     last: dict[str, str] = {}
     wrong: set[str] = set()

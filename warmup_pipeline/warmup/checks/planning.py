@@ -17,11 +17,13 @@ from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
 from warmup_pipeline.warmup.world import World
 
 
-def pool_is_pairable(world: World) -> Verdict:
+def pool_is_pairable(world: World, only: str | None = None) -> Verdict:
     """Judge whether chips take part and at least two of each pool could talk now (root cause 1)."""
     with world.store.read() as tx:
-        scene = load_scene(tx, world, with_chips=True)
-        breakers = chips.breakers_of_every_pool(tx)
+        scene = load_scene(tx, world, only, with_chips=True)
+        breakers = chips.every_breaker(tx, only)
+        # A pool may rest while others warm up; nobody at all may not.
+        idle = only is not None and chips.anybody_takes_part(tx)
     pairable: dict[str, int] = {}
     taking_part: dict[str, int] = {}
     for chip in scene.participants:
@@ -36,7 +38,9 @@ def pool_is_pairable(world: World) -> Verdict:
         pairable[chip.pool] = pairable.get(chip.pool, 0) + able
     stuck = tuple(sorted(pool for pool in taking_part if pairable.get(pool, 0) < 2))
     total, able_total = sum(taking_part.values()), sum(pairable.values())
-    if not total:
+    if not total and idle:
+        summary = "no chip takes part in warm-up here"
+    elif not total:
         summary = "no chip takes part in warm-up; start some with `warmup chips start`"
     elif stuck:
         summary = f"nobody can be paired in {', '.join(stuck)}: {able_total} of {total} participating chips can talk"
@@ -44,17 +48,17 @@ def pool_is_pairable(world: World) -> Verdict:
         summary = f"{able_total} of {total} participating chips can be paired"
     return verdict(
         "pool_is_pairable",
-        passed=bool(total) and not stuck,
+        passed=(bool(total) or idle) and not stuck,
         summary=summary,
         numbers={"participating": total, "pairable": able_total, "pools_stuck": len(stuck)},
         concerned=stuck,
     )
 
 
-def only_executable_activities_planned(world: World) -> Verdict:
+def only_executable_activities_planned(world: World, only: str | None = None) -> Verdict:
     """Judge whether everything that may still be executed has an executor (root cause 3)."""
     with world.store.read() as tx:
-        open_types = audit.open_activities_by_type(tx)
+        open_types = audit.open_activities_by_type(tx, only)
     stubs = [(pool, kind, n) for pool, kind, n in open_types if kind not in world.activities.executable]
     planned = sum(n for _, _, n in open_types)
     listed = ", ".join(f"{n} {kind} ({pool})" for pool, kind, n in stubs)

@@ -1,4 +1,4 @@
-"""What most checks look at: every pool with its time, its chips and their connections.
+"""What most checks look at: pools with their time, their chips and their connections.
 
 Holds: :class:`Scene`, :func:`load_scene`, and the verdict of a question that must find nothing
 wrong. Do not add: a check, SQL.
@@ -30,12 +30,13 @@ NAMED: Final = 10
 
 @dataclass(frozen=True)
 class Scene:
-    """Every pool with its time; its chips and connections where a check judges chips.
+    """The pools to judge, each with its time; their chips and connections where a check judges chips.
 
     Attributes:
         world: what the check works with.
-        pools: the pools that have chips.
-        chips: every chip of every pool; empty in a scene without chips.
+        only: the one pool that is judged, ``None`` where every pool is.
+        pools: the judged pools that have chips.
+        chips: every chip of these pools; empty in a scene without chips.
         connections: what is known of each chip's connection, by chip id; empty as well.
         latest: each pool's newest cycle; it may still be running.
         finished: the tick of each pool's newest cycle that finished.
@@ -43,6 +44,7 @@ class Scene:
     """
 
     world: World
+    only: str | None
     pools: list[Pool]
     chips: list[Chip]
     connections: Mapping[str, Connection]
@@ -63,7 +65,7 @@ class Scene:
 
     @property
     def participants(self) -> list[Chip]:
-        """The chips that take part, of all pools."""
+        """The chips that take part."""
         return [chip for chip in self.chips if chip.takes_part]
 
     def standing(self, chip: Chip) -> ChipStanding:
@@ -90,24 +92,26 @@ class Scene:
         return self.is_running(pool) and (computed_at is None or computed_at < self.latest[pool].tick)
 
 
-def load_scene(tx: Transaction, world: World, *, with_chips: bool = False) -> Scene:
+def load_scene(tx: Transaction, world: World, only: str | None = None, *, with_chips: bool = False) -> Scene:
     """Load what checks look at: a fixed number of queries.
 
     Args:
         tx: an open transaction.
         world: what the check works with.
+        only: the one pool to judge; every pool for ``None``.
         with_chips: whether the check judges chips one by one; the others name a few at most.
     """
-    held = pools.with_chips(tx)
-    latest = cycles.latest_of_each_pool(tx)
+    held = pools.with_chips(tx, only)
+    latest = cycles.latest_of_each_pool(tx, only)
     now = world.now()
     return Scene(
         world=world,
+        only=only,
         pools=held,
-        chips=chips.of_pool(tx) if with_chips else [],
-        connections=connections.of_pool(tx) if with_chips else {},
+        chips=chips.of_pool(tx, only) if with_chips else [],
+        connections=connections.of_pool(tx, only) if with_chips else {},
         latest=latest,
-        finished=audit.last_finished_ticks(tx),
+        finished=audit.last_finished_ticks(tx, only),
         # What is judged is the state as of the last cycle: whether that is recent enough is for
         # cycle_is_on_time to say.
         at={pool.name: latest[pool.name].tick if pool.name in latest else pool.now(now) for pool in held},

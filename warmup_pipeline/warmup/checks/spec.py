@@ -1,19 +1,26 @@
 """What a check is, and how its verdict is made.
 
-Holds: :class:`CheckSpec`, :func:`verdict`, :func:`note_verdict`. Do not add: a check (it goes to the
+Holds: :class:`Judge`, :class:`CheckSpec`, :func:`verdict`, :func:`note_verdicts`. Do not add: a check (it goes to the
 module of its asset), what checks look at (``scene``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from warmup_pipeline.domain.health import Severity, Verdict
-from warmup_pipeline.domain.values import HealthStatus
+from warmup_pipeline.domain.health import Severity, Verdict, health_of
 from warmup_pipeline.store import cycles
 from warmup_pipeline.warmup.world import World
+
+
+class Judge(Protocol):
+    """Judges rows."""
+
+    def __call__(self, world: World, only: str | None = None) -> Verdict:
+        """Return the verdict on one pool, or on all of them for ``None``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +31,18 @@ class CheckSpec:
         asset: the asset it belongs to.
         name: its name: a fact that must hold.
         description: what it means, for an operator.
-        judge: judges the whole database.
+        judge: judges one pool, or the whole database.
         remedy: what to do where it does not hold.
+        of_silent: the verdicts on pools whose own runs may not come to judging them: every pool but the one
+            that is judged, by name. ``None`` where a pool's own run is enough.
     """
 
     asset: str
     name: str
     description: str
-    judge: Callable[[World], Verdict]
+    judge: Judge
     remedy: str
+    of_silent: Callable[[World, str], dict[str, Verdict]] | None = None
 
 
 def verdict(
@@ -48,13 +58,8 @@ def verdict(
     return Verdict(name, passed, severity, summary, numbers, concerned)
 
 
-def note_verdict(world: World, cycle_id: str, verdict: Verdict) -> None:
-    """Let a verdict count in the health of the cycle that was judged."""
-    if verdict.passed:
-        health = HealthStatus.HEALTHY
-    elif verdict.severity is Severity.ERROR:
-        health = HealthStatus.CRITICAL
-    else:
-        health = HealthStatus.DEGRADED
+def note_verdicts(world: World, cycle_id: str, verdicts: Iterable[Verdict]) -> None:
+    """Let verdicts count in the health of the cycle that was judged."""
+    health = health_of(verdicts)
     with world.store.write() as tx:
         cycles.worsen_health(tx, cycle_id, health)

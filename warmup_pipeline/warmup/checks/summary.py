@@ -6,23 +6,29 @@ summary", "Health" and "Silence is a warning".
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Final
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any, Final
 
 from warmup_pipeline.domain.health import Severity, Verdict
 from warmup_pipeline.domain.localtime import in_window, local_day
-from warmup_pipeline.store import audit, summaries
+from warmup_pipeline.store import audit, cycles, pools, summaries
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.warmup.checks.scene import NAMED, few, load_scene
 from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
-from warmup_pipeline.warmup.summary import EVERYTHING, compute_day
+from warmup_pipeline.warmup.summary import EVERYTHING, compute_day, compute_everything, compute_pool_day
 from warmup_pipeline.warmup.world import World
 
 NO_CYCLE_FOR: Final = timedelta(minutes=10)
 SILENT_FOR: Final = timedelta(minutes=20)
 SLOW_CYCLE_S: Final = 240.0
 
+LATE: Final = "no cycle for 10 minutes (is the sensor on and the daemon running?)"
+FAILED: Final = "the last cycle failed"
 
-def summary_matches_log(world: World) -> Verdict:
+
+def summary_matches_log(world: World, only: str | None = None) -> Verdict:
     """Judge whether the stored summaries of today and yesterday are what the log says.
 
     The log of a pool moves while its cycle runs, which ends by summarising it; until then its rows,
@@ -31,7 +37,7 @@ def summary_matches_log(world: World) -> Verdict:
     wrong: list[str] = []
     compared = 0
     with world.store.read() as tx:
-        scene = load_scene(tx, world, with_chips=True)
+        scene = load_scene(tx, world, only, with_chips=True)
         moving = {pool.name for pool in scene.pools if scene.is_running(pool.name)}
         unjudged = {("pool", name) for name in moving} | {
             ("chip", chip.id) for chip in scene.chips if chip.pool in moving
@@ -40,17 +46,10 @@ def summary_matches_log(world: World) -> Verdict:
             unjudged.add(("all", EVERYTHING))
         today = {local_day(at, world.policy.zone) for at in scene.at.values()}
         for day in sorted({d - timedelta(days=n) for d in today for n in (0, 1)}):
-            stored = summaries.of_day(tx, day)
+            stored = summaries.of_day(tx, day, only)
             if not stored:
                 continue
-            everything = stored.get(("all", EVERYTHING))
-            as_of = None if everything is None or everything["final"] else everything["as_of"]
-            of_pool = {
-                name: None if row["final"] else row["as_of"]
-                for (scope, name), row in stored.items()
-                if scope == "pool"
-            }
-            again = compute_day(tx, world, day, as_of=as_of, of_pool=of_pool)
+            again = _again(tx, world, day, stored, only)
             fresh = {(row["scope"], row["scope_id"]): row for row in again}
             compared += len(fresh.keys() - unjudged)
             wrong += [
@@ -72,15 +71,37 @@ def summary_matches_log(world: World) -> Verdict:
     )
 
 
-def cycle_is_on_time(world: World) -> Verdict:
+def _again(
+    tx: Transaction,
+    world: World,
+    day: date,
+    stored: Mapping[tuple[str, str], Mapping[str, Any]],
+    only: str | None,
+) -> list[dict[str, Any]]:
+    """Return a day's rows computed anew, each as of when it was stored."""
+    everything = stored.get(("all", EVERYTHING))
+    as_of = None if everything is None or everything["final"] else everything["as_of"]
+    of_pool = {
+        name: None if row["final"] else row["as_of"]
+        for (scope, name), row in stored.items()
+        if scope == "pool"
+    }
+    if only is None:
+        return compute_day(tx, world, day, as_of=as_of, of_pool=of_pool)
+    mine = compute_pool_day(tx, world, day, only, as_of=of_pool.get(only, as_of))
+    # The other pools' rows are judged by their own runs: here they are what they are.
+    return [*mine, compute_everything(tx, day, as_of=everything["as_of"])] if everything else mine
+
+
+def cycle_is_on_time(world: World, only: str | None = None) -> Verdict:
     """Judge whether cycles run every five minutes, end well, and send what they may."""
     now = world.now()
     late, failed, slow, silent = [], [], [], []
     with world.store.read() as tx:
-        scene = load_scene(tx, world)
+        scene = load_scene(tx, world, only)
         for pool in scene.pools:
             last = scene.latest.get(pool.name)
-            if last is None or now - last.began_at > NO_CYCLE_FOR:
+            if last is None or _is_late(last, now):
                 late.append(pool.name)
                 continue
             if last.state == "failed":
@@ -93,8 +114,8 @@ def cycle_is_on_time(world: World) -> Verdict:
                 if approved and not sent:
                     silent.append(pool.name)
     words = [
-        (late, "no cycle for 10 minutes (is the sensor on and the daemon running?)"),
-        (failed, "the last cycle failed"),
+        (late, LATE),
+        (failed, FAILED),
         (slow, f"the last cycle took more than {SLOW_CYCLE_S:.0f} s"),
         (silent, "sends were approved, but no gateway accepted one for 20 minutes"),
     ]
@@ -115,6 +136,32 @@ def cycle_is_on_time(world: World) -> Verdict:
         concerned=tuple(sorted({*late, *failed, *slow, *silent})),
         severity=Severity.ERROR if failed else Severity.WARN,
     )
+
+
+def _is_late(last: Cycle, now: datetime) -> bool:
+    return now - last.began_at > NO_CYCLE_FOR
+
+
+def pools_without_cycles(world: World, but_not: str) -> dict[str, Verdict]:
+    """Return the verdicts on other pools whose cycles are late or fail: no run of theirs may come to say it."""
+    now = world.now()
+    with world.store.read() as tx:
+        latest = cycles.latest_of_each_pool(tx)
+        held = [pool.name for pool in pools.with_chips(tx) if pool.name != but_not]
+    found = {}
+    for name in held:
+        last = latest.get(name)
+        late = last is None or _is_late(last, now)
+        if late or (last is not None and last.state == "failed"):
+            found[name] = verdict(
+                "cycle_is_on_time",
+                passed=False,
+                summary=LATE if late else FAILED,
+                numbers={},
+                concerned=(name,),
+                severity=Severity.WARN if late else Severity.ERROR,
+            )
+    return found
 
 
 CHECKS: Final = (
@@ -138,5 +185,6 @@ CHECKS: Final = (
             "See that the daemon runs (Deployment > Daemons) and that `warmup_cycle_sensor` is on "
             "(Automation); open the failed run if one is named."
         ),
+        of_silent=pools_without_cycles,
     ),
 )

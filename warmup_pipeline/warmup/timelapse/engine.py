@@ -20,7 +20,7 @@ from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.store import timelapse as timelapse_store
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.warmup import lifecycle
-from warmup_pipeline.warmup.checks import CHECKS, note_verdict
+from warmup_pipeline.warmup.checks import CHECKS, note_verdicts
 from warmup_pipeline.warmup.claim import claim_due
 from warmup_pipeline.warmup.connections import refresh_connections
 from warmup_pipeline.warmup.derive import (
@@ -242,10 +242,6 @@ class Timelapse:
 
     def check(self, cycle: Cycle) -> list[str]:
         """Run every check as after a production cycle; returns the names of those that did not pass."""
-        failed = []
-        for spec in CHECKS:
-            verdict = spec.judge(self.world)
-            note_verdict(self.world, cycle.id, verdict)
-            if not verdict.passed:
-                failed.append(spec.name)
-        return failed
+        verdicts = [spec.judge(self.world) for spec in CHECKS]
+        note_verdicts(self.world, cycle.id, verdicts)
+        return [verdict.check for verdict in verdicts if not verdict.passed]
