@@ -80,18 +80,18 @@ def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, C
     found: dict[str, ChipDay] = {}
     rolled_up = pool is not None and rollups.speaks_for(tx, pool)
 
-    def of(chip_id: str, pool: str) -> ChipDay:
-        return found.setdefault(chip_id, ChipDay(pool))
+    def of(chip_id: str, its_pool: str) -> ChipDay:
+        return found.setdefault(chip_id, ChipDay(its_pool))
 
     def run(query: str) -> Iterable[Any]:
         if pool is None:
             return tx.connection.execute(_day_queries()[query], {"on_day": day}).all()
         return tx.connection.execute(_day_queries_of_pool()[query], {"on_day": day, "in_pool": pool}).all()
 
-    for chip_id, pool, kind, state, count in run("planned"):
-        of(chip_id, pool).activities.setdefault(kind, {})[state] = int(count)
-    for chip_id, pool, accepted, delivered, lost, unknown in () if rolled_up else run("sent"):
-        one = of(chip_id, pool)
+    for chip_id, its_pool, kind, state, count in run("planned"):
+        of(chip_id, its_pool).activities.setdefault(kind, {})[state] = int(count)
+    for chip_id, its_pool, accepted, delivered, lost, unknown in () if rolled_up else run("sent"):
+        one = of(chip_id, its_pool)
         one.sent, one.delivered, one.failed, one.unknown = (
             int(accepted),
             int(delivered),
@@ -99,23 +99,23 @@ def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, C
             int(unknown),
         )
         one.succeeded, one.failed_attempts = one.sent, one.failed
-    for chip_id, pool, count in () if rolled_up else run("received"):
-        of(chip_id, pool).received = int(count)
-    for chip_id, pool, accepted, delivered, lost, unknown, heard in run("rolled_up") if rolled_up else ():
-        one = of(chip_id, pool)
+    for chip_id, its_pool, count in () if rolled_up else run("received"):
+        of(chip_id, its_pool).received = int(count)
+    for chip_id, its_pool, accepted, delivered, lost, unknown, heard in run("rolled_up") if rolled_up else ():
+        one = of(chip_id, its_pool)
         one.sent, one.delivered, one.failed, one.unknown = accepted, delivered, lost, unknown
         one.succeeded, one.failed_attempts, one.received = accepted, lost, heard
-    for chip_id, pool, reason, count in run("put_off"):
-        of(chip_id, pool).deferrals[reason] = int(count)
-    for chip_id, pool, reason, count in run("refused"):
-        of(chip_id, pool).blocks[reason] = int(count)
-    for chip_id, pool, count in run("opened"):
-        of(chip_id, pool).opened = int(count)
-    for chip_id, pool, count in run("moved"):
-        of(chip_id, pool).transitions = int(count)
+    for chip_id, its_pool, reason, count in run("put_off"):
+        of(chip_id, its_pool).deferrals[reason] = int(count)
+    for chip_id, its_pool, reason, count in run("refused"):
+        of(chip_id, its_pool).blocks[reason] = int(count)
+    for chip_id, its_pool, count in run("opened"):
+        of(chip_id, its_pool).opened = int(count)
+    for chip_id, its_pool, count in run("moved"):
+        of(chip_id, its_pool).transitions = int(count)
     # An import's history: what the old system attempted on a day before ours.
-    for chip_id, pool, state, count in run("history"):
-        one = of(chip_id, pool)
+    for chip_id, its_pool, state, count in run("history"):
+        one = of(chip_id, its_pool)
         if state == ActivityState.EXECUTED:
             one.succeeded += int(count)
         else:

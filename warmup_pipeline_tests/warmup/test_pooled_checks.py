@@ -17,7 +17,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import lifecycle
 from warmup_pipeline.warmup.checks import CHECKS, judge_together
-from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, run_sql
+from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of, run_sql
 from warmup_pipeline_tests.warmup.test_checks import SABOTAGES
 
 CHIPS = 4
@@ -91,6 +91,20 @@ def test_a_pool_is_judged_by_its_own_rows_and_no_run_hides_what_is_bad_in_anothe
     assert shown[name].severity is severity
     assert "pool-01" in f"{shown[name].summary} {shown[name].concerned}"
     assert {one.check for one in shown.values() if not one.passed} >= {name}
+
+
+def not_well(verdicts: dict[str, Verdict]) -> dict[str, str]:
+    # Their cycles came one after another, each after five minutes: nobody's is on time.
+    return {name: v.summary for name, v in verdicts.items() if not v.passed and name != "cycle_is_on_time"}
+
+
+def test_several_healthy_pools_are_well_each_by_itself_and_all_at_once(lab: Lab) -> None:
+    pools = [fill(lab, index) for index in (1, 2, 3)]
+    for one in pools:
+        assert not_well(judged(one, cycle(one))) == {}
+    assert not_well({spec.name: spec.judge(lab.world) for spec in CHECKS}) == {}
+    sent = {row["n"] for row in rows_of(lab.store, "SELECT count(*) AS n FROM messages GROUP BY pool")}
+    assert min(sent) > 0
 
 
 def test_a_pool_that_is_well_again_is_well_for_all(lab: Lab) -> None:
