@@ -35,6 +35,9 @@ from warmup_pipeline.store.schema import (
     presend_validations,
 )
 
+RECEIPTS_COME_WITHIN: Final = timedelta(days=7)
+"""How long after a day its summary still takes in what became of its sends."""
+
 
 @dataclass
 class ChipDay:
@@ -349,7 +352,8 @@ def days_to_finish(tx: Transaction, today: date, pool: str) -> list[date]:
     """Return the earlier days to summarise again for a pool.
 
     These are the days not made final, and the day before today where its log has moved since: a
-    delivery was confirmed or failed late, the pool's last cycle ended or expired what was left.
+    delivery was confirmed or failed late, the pool's last cycle ended or expired what was left. In a day's
+    first cycle the days before that are looked at, too: a phone that was off for days delivers late.
     """
     yesterday = today - timedelta(days=1)
     query = (
@@ -365,7 +369,53 @@ def days_to_finish(tx: Transaction, today: date, pool: str) -> list[date]:
     days = list(tx.connection.execute(query).scalars().all())
     if yesterday not in days and _has_moved(tx, yesterday, pool):
         days.append(yesterday)
-    return days
+    begun = sa.select(daily_summary.c.day).where(
+        daily_summary.c.day == today, daily_summary.c.scope == "pool", daily_summary.c.scope_id == pool
+    )
+    if tx.connection.execute(begun).first() is None:
+        days += _with_late_receipts(tx, pool, today - RECEIPTS_COME_WITHIN, yesterday).difference(days)
+    return sorted(days)
+
+
+def _with_late_receipts(tx: Transaction, pool: str, since: date, until: date) -> set[date]:
+    """Return the summarised days in [since, until) whose sends came to something else since."""
+    names = ("sent", "delivered", "failed", "unknown")
+    row = daily_summary.c
+    stored = sa.select(row.day, *(row[name] for name in names)).where(
+        row.scope == "pool", row.scope_id == pool, row.day >= since, row.day < until
+    )
+    sends = (
+        sa.select(messages.c.sent_day, *_fates())
+        .where(messages.c.pool == pool, messages.c.sent_day >= since, messages.c.sent_day < until)
+        .group_by(messages.c.sent_day)
+    )
+    if rollups.speaks_for(tx, pool):
+        rolled = chip_message_days.c
+        sends = (
+            sa.select(rolled.day, *_rolled_fates())
+            .where(rolled.pool == pool, rolled.day >= since, rolled.day < until)
+            .group_by(rolled.day)
+        )
+    found = {day: tuple(counts) for day, *counts in tx.connection.execute(sends).all()}
+    return {
+        day
+        for day, *counts in tx.connection.execute(stored).all()
+        if found.get(day, (0,) * len(names)) != tuple(counts)
+    }
+
+
+def _fates() -> Sequence[sa.ColumnElement[int]]:
+    return (
+        count_of(succeeded),
+        count_of(sa.and_(succeeded, messages.c.confirmed_at.is_not(None))),
+        count_of(failed),
+        count_of(messages.c.state == MessageState.UNKNOWN),
+    )
+
+
+def _rolled_fates() -> Sequence[sa.ColumnElement[int]]:
+    names = ("succeeded", "delivered", "failed", "unknown")
+    return [sa.func.coalesce(sa.func.sum(chip_message_days.c[name]), 0) for name in names]
 
 
 def _has_moved(tx: Transaction, day: date, pool: str) -> bool:
@@ -381,18 +431,10 @@ def _has_moved(tx: Transaction, day: date, pool: str) -> bool:
     )
     if stored is None:
         return False
-    sends = sa.select(
-        count_of(succeeded),
-        count_of(sa.and_(succeeded, messages.c.confirmed_at.is_not(None))),
-        count_of(failed),
-        count_of(messages.c.state == MessageState.UNKNOWN),
-    ).where(messages.c.pool == pool, messages.c.sent_day == day)
+    sends = sa.select(*_fates()).where(messages.c.pool == pool, messages.c.sent_day == day)
     if rollups.speaks_for(tx, pool):
-        rolled = chip_message_days
-        names = ("succeeded", "delivered", "failed", "unknown")
-        sends = sa.select(*(sa.func.coalesce(sa.func.sum(rolled.c[name]), 0) for name in names)).where(
-            rolled.c.pool == pool, rolled.c.day == day
-        )
+        rolled = chip_message_days.c
+        sends = sa.select(*_rolled_fates()).where(rolled.pool == pool, rolled.day == day)
     if tuple(tx.connection.execute(sends).one()) != tuple(
         stored[name] for name in ("sent", "delivered", "failed", "unknown")
     ):

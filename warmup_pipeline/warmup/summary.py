@@ -7,7 +7,8 @@ and ``cycles`` gives the same rows.
 While a day runs, its cycles are counted up to the tick of the cycle that computes it, whose own
 duration and health are not known yet; the first cycle of the next day makes the day final. What
 happened on a day can still change on the next one: a delivery is confirmed or fails late, and every
-pool expires what its own day left. So the day before is computed again where its log has moved.
+pool expires what its own day left. So the day before is computed again where its log has moved, and in a
+day's first cycle those of the last week of which a delivery was told that late.
 
 A cycle writes the rows of its own pool and its chips, whatever other pools there are, and then the row
 for everything, which is the sum of the pools'.

@@ -143,7 +143,20 @@ def test_a_day_is_summed_again_until_it_is_final_however_long_ago_it_was(lab: La
     assert days_to_finish(lab, DAY + timedelta(days=4)) == []
 
 
-def test_yesterday_is_summed_again_when_a_message_of_it_fails_late_and_days_before_are_not(lab: Lab) -> None:
+def fails_late(lab: Lab, message_id: object) -> None:
+    """Let a message, as it was accepted and nothing more, be told as failed."""
+    of_it = schema.messages.c.id == message_id
+    with lab.store.write() as tx:
+        tx.lock_pool(lab.pool)
+        late = Receipt(str(message_id), MessageState.FAILED, "late", FailureClass.TRANSIENT)
+        # As polling finds it: the receipts of a message that was accepted only.
+        tx.connection.execute(
+            schema.messages.update().where(of_it).values(state="accepted", confirmed_at=None)
+        )
+        apply_receipts(tx, lab.world, [late], at=lab.now)
+
+
+def test_yesterday_is_summed_again_when_a_message_of_it_fails_late(lab: Lab) -> None:
     due_openings(lab, [chip(1)])
     lab.cycle()
     (message,) = found(lab, schema.messages)
@@ -151,17 +164,27 @@ def test_yesterday_is_summed_again_when_a_message_of_it_fails_late_and_days_befo
     tomorrow = DAY + timedelta(days=1)
     assert (summary(lab)["sent"], summary(lab)["failed"]) == (1, 0)
     assert days_to_finish(lab, tomorrow) == []
-    with lab.store.write() as tx:
-        tx.lock_pool(lab.pool)
-        late = Receipt(message["id"], MessageState.FAILED, "late", FailureClass.TRANSIENT)
-        # As polling finds it: the receipts of a message that was accepted only.
-        tx.connection.execute(schema.messages.update().values(state="accepted", confirmed_at=None))
-        apply_receipts(tx, lab.world, [late], at=lab.now)
+    fails_late(lab, message["id"])
     assert days_to_finish(lab, tomorrow) == [DAY]
-    assert days_to_finish(lab, tomorrow + timedelta(days=1)) == [tomorrow], "it is not yesterday any more"
     lab.cycle()
     assert (summary(lab)["sent"], summary(lab)["failed"]) == (0, 1)
     assert days_to_finish(lab, tomorrow) == []
+
+
+def test_what_becomes_of_a_send_days_later_is_in_its_days_summary_from_the_next_midnight_on(lab: Lab) -> None:
+    due_openings(lab, [chip(1)])
+    lab.cycle()
+    (message,) = found(lab, schema.messages)
+    run_at(lab, *(NOON + timedelta(days=days) for days in (1, 2, 3)))
+    fails_late(lab, message["id"])
+    assert days_to_finish(lab, DAY + timedelta(days=3)) == [], "the day is begun"
+    lab.cycle()
+    assert (summary(lab)["sent"], summary(lab)["failed"]) == (1, 0)
+    assert days_to_finish(lab, DAY + timedelta(days=4)) == [DAY, DAY + timedelta(days=3)]
+    assert DAY not in days_to_finish(lab, DAY + timedelta(days=9)), "longer ago than a week"
+    run_at(lab, NOON + timedelta(days=4))
+    for scope in ("pool", "all"):
+        assert (summary(lab, scope=scope)["sent"], summary(lab, scope=scope)["failed"]) == (0, 1)
 
 
 def approve_and_never_send(lab: Lab, times: int) -> None:
