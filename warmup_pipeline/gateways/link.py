@@ -96,7 +96,7 @@ class Answer:
     Attributes:
         status: HTTP status.
         body: the answer's bytes; of a refusal (not 2xx) perhaps not all of them.
-        retry_after: seconds the gateway asked to wait, ``None`` if it did not.
+        retry_after: seconds the gateway asked to wait, ``None`` if it did not, or did what was asked.
         attempts: requests made for it.
     """
 
@@ -408,7 +408,8 @@ class Link:
                 with self._pool.lease() as transport:
                     response = await transport.handle_async_request(request)
                     status = response.status_code
-                    retry_after = _retry_after(response.headers)
+                    if not 200 <= status < 300:
+                        retry_after = _retry_after(response.headers)
                     if response.is_stream_consumed and len(response.content) <= call.max_bytes:
                         # It came whole, from a gateway in this process.
                         return Answer(status, response.content, retry_after)

@@ -132,9 +132,8 @@ def _is_settling(observed: Iterable[Chip], plans: Mapping[str, StoredPlan], last
 
 def _is_out_of_step(timelapse: Timelapse, observed: Iterable[Chip], seen: Mapping[str, Connection]) -> bool:
     """Whether a gateway would say something else of a chip than it last did, or is about to."""
-    there = {(one.provider, one.name): one for one in timelapse.core.state.instances()}
     for chip in observed:
-        one = there.get((chip.provider.value, chip.instance))
+        one = timelapse.core.state.instance(chip.provider.value, chip.instance)
         row = seen.get(chip.id)
         if one is None or row is None or one.opens_at is not None or row.gateway_error is not None:
             return True

@@ -52,7 +52,7 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
                 path=request.url.raw_path.partition(b"?")[0].decode("ascii"),
                 query=dict(request.url.params) if request.url.query else {},
                 headers=_read(tuple(request.headers.raw)),
-                body=await request.aread(),
+                body=request.read(),
             )
         )
         wire = reply.wire
