@@ -150,9 +150,19 @@ class BrakeRules(_Data):
 
 
 class Pace(_Data):
-    """How hard the gateways may be asked."""
+    """How hard the gateways may be asked, by one run of a pool.
+
+    Attributes:
+        connections_per_server: requests in flight at one server at the same time; an instance has one.
+        requests_per_second_per_server: requests that may begin at one server in a second, evenly spaced;
+            ``None``: as many as its connections allow.
+        requests_per_second_per_instance: the same of each instance; ``None``: as fast as it answers.
+        timeout_seconds: how long one request may take.
+    """
 
     connections_per_server: Annotated[int, Field(ge=1, le=1000)] = 100
+    requests_per_second_per_server: Annotated[float, Field(ge=0.1, le=10_000)] | None = None
+    requests_per_second_per_instance: Annotated[float, Field(ge=0.1, le=1_000)] | None = None
     timeout_seconds: Annotated[float, Field(gt=0, le=10)] = 10.0
 
 

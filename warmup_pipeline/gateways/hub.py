@@ -37,6 +37,8 @@ class GatewayHub:
             :class:`~warmup_pipeline.gateways.base.GatewayError` with ``attempts`` 0.
         at: logical time of the step, told to a simulator with calls that bring none of their own.
         max_connections_per_server: requests in flight at one server at the same time.
+        per_second_per_server: requests that may begin at one server in a second; ``None``: as many as come.
+        per_second_per_instance: the same of each instance.
         transport_factory: makes in-process transports instead of sockets.
         deadline: seconds one request may take in all.
         retry_pause: seconds before the one retry where the gateway named none.
@@ -51,6 +53,8 @@ class GatewayHub:
         not_after: float | None = None,
         at: datetime | None = None,
         max_connections_per_server: int = 100,
+        per_second_per_server: float | None = None,
+        per_second_per_instance: float | None = None,
         transport_factory: TransportFactory | None = None,
         deadline: float = DEADLINE_S,
         retry_pause: float = RETRY_PAUSE_S,
@@ -64,6 +68,8 @@ class GatewayHub:
             deadline=deadline,
             retry_pause=retry_pause,
             connections=max_connections_per_server,
+            per_second=per_second_per_server,
+            per_second_each=per_second_per_instance,
             not_after=not_after,
         )
         self._transport_factory = transport_factory

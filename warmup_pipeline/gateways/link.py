@@ -63,6 +63,8 @@ class LinkLimits:
         deadline: seconds one request may take in all.
         retry_pause: seconds before the one retry where the gateway named none.
         connections: requests in flight at one server at the same time.
+        per_second: requests that may begin at one server in a second, evenly spaced; ``None``: as many as come.
+        per_second_each: the same of each instance.
         not_after: event-loop time by which everything must have ended (the step's own end);
             ``None`` for no end. A request that could not have its whole deadline before it is not
             begun: cut short it would only make an unknown outcome.
@@ -71,6 +73,8 @@ class LinkLimits:
     deadline: float = DEADLINE_S
     retry_pause: float = RETRY_PAUSE_S
     connections: int = 100
+    per_second: float | None = None
+    per_second_each: float | None = None
     not_after: float | None = None
 
 
@@ -299,6 +303,34 @@ class _Turn:
         self._gate.release()
 
 
+class _Spacing:
+    """Lets requests begin evenly, at most so many in a second of the event loop's time.
+
+    Args:
+        per_second: how many; ``None``: each as it comes.
+    """
+
+    def __init__(self, per_second: float | None) -> None:
+        self._gap = 0.0 if per_second is None else 1 / per_second
+        self._next = 0.0
+
+    async def wait(self, latest: float | None) -> None:
+        """Wait for the next turn; whoever asks first has the first.
+
+        Raises:
+            _TooLateError: it would come after ``latest``; no turn is taken.
+        """
+        if not self._gap:
+            return
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._next)
+        if latest is not None and at > latest:
+            raise _TooLateError
+        self._next = at + self._gap
+        if at > now:
+            await asyncio.sleep(at - now)
+
+
 class Link:
     """Requests to one server, for the length of one step, inside one event loop.
 
@@ -322,6 +354,8 @@ class Link:
         )
         self._server = asyncio.Semaphore(limits.connections)
         self._instances: dict[str, asyncio.Lock] = {}
+        self._pace = _Spacing(limits.per_second)
+        self._paces: dict[str, _Spacing] = {}
         self._latest_start = None if limits.not_after is None else limits.not_after - limits.deadline
         self._timeouts = {
             "connect": min(CONNECT_S, limits.deadline),
@@ -355,17 +389,21 @@ class Link:
     async def ask(self, call: Call, *, instance: str) -> Reply:
         """Make a request, and one retry where the gateway certainly did not act.
 
-        Requests of one instance go one after another; a slow one holds back no other instance.
+        Requests of one instance go one after another; a slow one holds back no other instance, nor does one
+        that waits for its own turn.
         """
         lock = self._instances.setdefault(instance, asyncio.Lock())
+        own = self._paces.setdefault(instance, _Spacing(self._limits.per_second_each))
         reply: Reply = Silence(
             Stage.BEFORE_WRITE, "the step ends too soon for a whole request: none was made", attempts=0
         )
         try:
             async with _Turn(lock, self._latest_start):
                 for attempt in (1, 2):
+                    await own.wait(self._latest_start)
                     # The server's turn is given back while waiting: another instance can use it.
                     async with _Turn(self._server, self._latest_start):
+                        await self._pace.wait(self._latest_start)
                         reply = await self._attempt(call)
                     if attempt == 2:
                         reply = replace(reply, attempts=attempt)

@@ -7,11 +7,12 @@ what is derived (``derived``), when time alone changes a score (``domain.trust``
 A chip is derived anew where anything that its derived rows are made of may have changed since the pool's
 last derivation: its messages (the days that the roll-up was just brought up to), a message of its that
 counted for an hour and was not confirmed, an error that is a day old by now, its own row, a signal that
-brakes it, or the time at which time alone changes its score or its phase's rest. All chips are on the first
-tick of a local day, under another policy, and whenever it is not known what was derived before. Everything
-else is, discretely, what it was: counts, rates, score, level, which criteria hold. What goes on with every
-second (days without an error, a score's parts, the day a criterion can hold at the chip's pace) is as of
-the row's own ``computed_at``.
+brakes it, or the time at which time alone changes its score or its phase's rest. Where it was only its
+messages, and all that is judged of them came to the same, the chip is spared again. All chips are derived
+on the first tick of a local day, under another policy, and whenever it is not known what was derived
+before. Everything else is, discretely, what it was: counts, rates, score, level, which criteria hold. What
+goes on with every second (days without an error, a score's parts, the day a criterion can hold at the
+chip's pace) is as of the row's own ``computed_at``.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def mark(tx: Transaction, pool: str, *, at: datetime, day: date, by: str, signal
             "day_now": at - _A_DAY,
             "signals_since": signals_since,
         }
+    tx.connection.execute(_to_be_judged(whole=anew), asked)
     tx.connection.execute(_mark(tx.connection.dialect.name, whole=anew), asked)
     tx.connection.execute(
         sa.update(message_rollups)
@@ -134,7 +136,7 @@ def _mark(dialect: str, *, whole: bool) -> sa.Insert:
         chips.c.pool == sa.bindparam("in_pool")
     )
     if not whole:
-        query = query.where(chips.c.id.in_(sa.union(*_moved())))
+        query = query.where(chips.c.id.in_(sa.union(*_by_messages(), *_otherwise())))
     insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
     adding = insert_into(own).from_select(["chip_id", "pool", "computed_at", *_SEEN], query)
     return adding.on_conflict_do_update(
@@ -143,11 +145,36 @@ def _mark(dialect: str, *, whole: bool) -> sa.Insert:
     )
 
 
-def _moved() -> Sequence[sa.Select[tuple[str]]]:
-    """Return the queries for chips of which something has changed, or may have."""
+@cache
+def _to_be_judged(*, whole: bool) -> sa.Update:
+    """Return what has chips judged whatever their metrics come to; asked before they are marked."""
+    own = chip_derivations
+    update = sa.update(own).where(own.c.pool == sa.bindparam("in_pool")).values(judged_at=None)
+    return update if whole else update.where(own.c.chip_id.in_(sa.union(*_otherwise())))
+
+
+def spare(tx: Transaction, chip_ids: Sequence[str]) -> None:
+    """Take marks back: of these chips nothing that is judged has changed, and nothing else is due."""
+    for start in range(0, len(chip_ids), ROWS_PER_STATEMENT):
+        asked = {"spared": list(chip_ids[start : start + ROWS_PER_STATEMENT])}
+        tx.connection.execute(_spare(), asked)
+
+
+@cache
+def _spare() -> sa.Update:
+    own = chip_derivations
+    return (
+        sa.update(own)
+        .where(own.c.chip_id.in_(sa.bindparam("spared", expanding=True)), own.c.judged_at.is_not(None))
+        .values(computed_at=own.c.judged_at)
+    )
+
+
+def _by_messages() -> Sequence[sa.Select[tuple[str]]]:
+    """Return the queries for chips whose messages come to something else, or may."""
     pool: sa.BindParameter[str] = sa.bindparam("in_pool")
     now: sa.BindParameter[Any] = sa.bindparam("now")
-    own, touches = chip_derivations, chip_message_touches
+    touches = chip_message_touches
     no_longer = sa.and_(
         messages.c.pool == pool,
         messages.c.sent_at > sa.bindparam("hour_before"),
@@ -164,6 +191,15 @@ def _moved() -> Sequence[sa.Select[tuple[str]]]:
             messages.c.sent_at > sa.bindparam("day_before"),
             messages.c.sent_at <= sa.bindparam("day_now"),
         ),
+    )
+
+
+def _otherwise() -> Sequence[sa.Select[tuple[str]]]:
+    """Return the queries for chips that are judged anew whatever their messages come to."""
+    pool: sa.BindParameter[str] = sa.bindparam("in_pool")
+    now: sa.BindParameter[Any] = sa.bindparam("now")
+    own = chip_derivations
+    return (
         sa.select(chips.c.id)
         .outerjoin(own, own.c.chip_id == chips.c.id)
         .where(

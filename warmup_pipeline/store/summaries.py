@@ -87,9 +87,8 @@ def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, C
         return found.setdefault(chip_id, ChipDay(its_pool))
 
     def run(query: str) -> Iterable[Any]:
-        if pool is None:
-            return tx.connection.execute(_day_queries()[query], {"on_day": day}).all()
-        return tx.connection.execute(_day_queries_of_pool()[query], {"on_day": day, "in_pool": pool}).all()
+        asked = {"on_day": day} if pool is None else {"on_day": day, "in_pool": pool}
+        return tx.connection.execute(_day_queries(one_pool=pool is not None)[query], asked).all()
 
     for chip_id, its_pool, kind, state, count in run("planned"):
         of(chip_id, its_pool).activities.setdefault(kind, {})[state] = int(count)
@@ -132,14 +131,27 @@ def of_any_pool(table: sa.Table) -> sa.ColumnElement[bool]:
 
 
 @cache
-def _day_queries() -> Mapping[str, sa.Select[Any]]:
-    """Return the queries of :func:`day_sums` by name; each asks for the day ``on_day``."""
+def _day_queries(*, one_pool: bool) -> Mapping[str, sa.Select[Any]]:
+    """Return the queries of :func:`day_sums` by name; each asks for the day ``on_day``.
+
+    Args:
+        one_pool: of the pool ``in_pool`` alone. Beside "of any pool" that would keep SQLite from the index
+            on a pool's day, and have it go through the whole log.
+    """
+
+    def of(table: sa.Table) -> sa.ColumnElement[bool]:
+        return table.c.pool == sa.bindparam("in_pool") if one_pool else of_any_pool(table)
+
+    def by_day(table: sa.Table) -> sa.ColumnElement[bool]:
+        """Return the same for a table that is found by its day."""
+        return table.c.pool == sa.bindparam("in_pool") if one_pool else sa.true()
+
     day: sa.BindParameter[date] = sa.bindparam("on_day")
     planned = (
         sa.select(
             activities.c.chip_id, activities.c.pool, activities.c.type, activities.c.state, sa.func.count()
         )
-        .where(activities.c.day == day)
+        .where(by_day(activities), activities.c.day == day)
         .group_by(activities.c.chip_id, activities.c.pool, activities.c.type, activities.c.state)
         .order_by(activities.c.chip_id, activities.c.type, activities.c.state)
     )
@@ -152,12 +164,12 @@ def _day_queries() -> Mapping[str, sa.Select[Any]]:
             count_of(failed),
             count_of(messages.c.state == MessageState.UNKNOWN),
         )
-        .where(of_any_pool(messages), messages.c.sent_day == day)
+        .where(of(messages), messages.c.sent_day == day)
         .group_by(messages.c.sender_chip_id, messages.c.pool)
     )
     received = (
         sa.select(messages.c.recipient_chip_id, messages.c.pool, sa.func.count())
-        .where(of_any_pool(messages), messages.c.sent_day == day, succeeded)
+        .where(of(messages), messages.c.sent_day == day, succeeded)
         .group_by(messages.c.recipient_chip_id, messages.c.pool)
     )
     rolled = chip_message_days
@@ -170,13 +182,14 @@ def _day_queries() -> Mapping[str, sa.Select[Any]]:
         rolled.c.unknown,
         rolled.c.heard,
     ).where(
+        of(rolled),
         rolled.c.day == day,
         # As in the log: a chip to which something was only attempted did nothing itself.
         sa.or_(rolled.c.sends > 0, rolled.c.heard > 0),
     )
     put_off = (
         sa.select(deferrals.c.chip_id, deferrals.c.pool, deferrals.c.reason, sa.func.count())
-        .where(deferrals.c.day == day)
+        .where(by_day(deferrals), deferrals.c.day == day)
         .group_by(deferrals.c.chip_id, deferrals.c.pool, deferrals.c.reason)
         .order_by(deferrals.c.reason)
     )
@@ -188,28 +201,31 @@ def _day_queries() -> Mapping[str, sa.Select[Any]]:
             sa.func.count(),
         )
         .where(
-            of_any_pool(presend_validations),
+            of(presend_validations),
             presend_validations.c.day == day,
             presend_validations.c.decision == Decision.BLOCK,
         )
+        # Not in the order of the index on senders: SQLite would go through every decision ever made for it.
         .group_by(
-            presend_validations.c.sender_chip_id, presend_validations.c.pool, presend_validations.c.reason
+            rollups.not_searched_by(presend_validations.c.sender_chip_id),
+            presend_validations.c.pool,
+            presend_validations.c.reason,
         )
         .order_by(presend_validations.c.reason)
     )
     opened = (
         sa.select(conversations.c.opener_chip_id, conversations.c.pool, sa.func.count())
-        .where(of_any_pool(conversations), conversations.c.opened_day == day)
+        .where(of(conversations), conversations.c.opened_day == day)
         .group_by(conversations.c.opener_chip_id, conversations.c.pool)
     )
     moved = (
         sa.select(phase_transitions.c.chip_id, phase_transitions.c.pool, sa.func.count())
-        .where(of_any_pool(phase_transitions), phase_transitions.c.day == day)
+        .where(of(phase_transitions), phase_transitions.c.day == day)
         .group_by(phase_transitions.c.chip_id, phase_transitions.c.pool)
     )
     history = (
         sa.select(activities.c.chip_id, activities.c.pool, activities.c.state, sa.func.count())
-        .where(activities.c.day == day, old_attempt)
+        .where(by_day(activities), activities.c.day == day, old_attempt)
         .group_by(activities.c.chip_id, activities.c.pool, activities.c.state)
     )
     return {
@@ -222,15 +238,6 @@ def _day_queries() -> Mapping[str, sa.Select[Any]]:
         "opened": opened,
         "moved": moved,
         "history": history,
-    }
-
-
-@cache
-def _day_queries_of_pool() -> Mapping[str, sa.Select[Any]]:
-    """Return the same queries for one pool, ``in_pool``: each says a row's pool second."""
-    return {
-        name: query.where(query.selected_columns.values()[1] == sa.bindparam("in_pool"))
-        for name, query in _day_queries().items()
     }
 
 

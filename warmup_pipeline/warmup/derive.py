@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
 
 from warmup_pipeline.domain.degrade import (
@@ -145,10 +146,29 @@ def compute_metrics(
     }
 
 
+_JUDGED: Final = attrgetter(
+    "sent_total",
+    "received_total",
+    "delivery_rate",
+    "attempted",
+    "bidirectional",
+    "errors_24h",
+    "restriction_failures",
+    "last_error_at",
+)
+"""What of the metrics, beside the number of media kinds, trust and phases are judged by."""
+
+
 def _metrics(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, ChipMetrics]:
+    before = derived_store.metrics_in(tx, scope) if scope.marked else {}
     found = compute_metrics(tx, world, scope.pool, at, scope=scope)
+    derivations.spare(tx, [i for i, one in before.items() if i in found and _judged_alike(one, found[i])])
     derived_store.store_metrics(tx, scope.pool, found, at=at)
     return found
+
+
+def _judged_alike(one: ChipMetrics, other: ChipMetrics) -> bool:
+    return len(one.media_kinds) == len(other.media_kinds) and bool(_JUDGED(one) == _JUDGED(other))
 
 
 def _begin(tx: Transaction, world: World, pool: str, at: datetime) -> Scope:

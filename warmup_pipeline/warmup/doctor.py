@@ -153,6 +153,8 @@ def look_at_gateways(
             simulated=world.is_simulated,
             deadline=world.policy.pace.timeout_seconds,
             max_connections_per_server=world.policy.pace.connections_per_server,
+            per_second_per_server=world.policy.pace.requests_per_second_per_server,
+            per_second_per_instance=world.policy.pace.requests_per_second_per_instance,
             transport_factory=world.transport_factory,
         ) as hub:
             return await run_together(

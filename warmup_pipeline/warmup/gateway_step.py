@@ -65,6 +65,8 @@ async def open_hub(
         not_after=not_after,
         deadline=world.policy.pace.timeout_seconds,
         max_connections_per_server=world.policy.pace.connections_per_server,
+        per_second_per_server=world.policy.pace.requests_per_second_per_server,
+        per_second_per_instance=world.policy.pace.requests_per_second_per_instance,
         transport_factory=world.transport_factory,
     ) as hub:
         yield hub

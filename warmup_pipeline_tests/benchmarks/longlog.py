@@ -190,8 +190,10 @@ class LongLog:
         return cycle
 
     def _send(self, cycle: Cycle, number: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        opener = self.rows[number % len(self.rows)]
-        responder = self.rows[(number + 1) % len(self.rows)]
+        # Other chips in every cycle, as in real life: each is at one end of one message.
+        first = int(cycle.tick.timestamp()) // 300 * 2 * self.per_cycle
+        opener = self.rows[(first + 2 * number) % len(self.rows)]
+        responder = self.rows[(first + 2 * number + 1) % len(self.rows)]
         conversation_id = derived_id("conversation", cycle.id, number)
         conversation = {
             "id": conversation_id,
