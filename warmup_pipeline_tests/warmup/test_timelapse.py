@@ -400,6 +400,17 @@ def test_the_audited_pool_wakes_up_as_the_issue_demands() -> None:
         assert max(received_by_each) <= 2 * mean(received_by_each)
 
 
+def test_under_flaky_gateways_chips_leave_setup_later_and_no_limit_breaks() -> None:
+    left: dict[str, int] = {}
+    for faults in ("none", "flaky"):
+        result, _ = run(asked(chips=4, days=7, faults=load_profile(faults)))
+        entered = [c.warming_day for c in result.transitions if c.phase_to == "primeiros_contatos"]
+        assert len(entered) == 4
+        left[faults] = sum(day or 0 for day in entered)
+        assert result.figures.broken_rules == 0
+    assert left["flaky"] > left["none"]
+
+
 def test_a_pool_begins_at_the_moment_of_its_export_or_is_moved_to_the_one_asked() -> None:
     with open_timelapse(asked(pool_dir=AUDIT)) as timelapse:
         assert timelapse.now == BEGINS
