@@ -301,11 +301,17 @@ def _recent_confirmations() -> sa.Select[Any]:
     The index on what is unconfirmed is short, whatever the log is like: most chips are not in it.
     """
     missed = messages.alias("missed")
-    suspects = (
-        sa.select(missed.c.sender_chip_id)
-        .where(missed.c.pool == sa.bindparam("in_pool"), *_judged(missed), missed.c.confirmed_at.is_(None))
-        .group_by(missed.c.sender_chip_id)
-        .having(sa.func.count() >= sa.bindparam("missing"))
+    # Chip by chip: by the pool alone the index would be gone through from the log's beginning.
+    lacking = (
+        sa.select(sa.func.count())
+        .where(
+            missed.c.pool == sa.bindparam("in_pool"),
+            missed.c.sender_chip_id == chips.c.id,
+            *_judged(missed),
+            missed.c.confirmed_at.is_(None),
+        )
+        .correlate(chips)
+        .scalar_subquery()
     )
     newest = (
         sa.select(messages.c.confirmed_at)
@@ -322,4 +328,4 @@ def _recent_confirmations() -> sa.Select[Any]:
         chips.c.id,
         sa.select(sa.func.count(confirmed.c.confirmed_at)).select_from(confirmed).scalar_subquery(),
         sa.select(sa.func.count()).select_from(looked_at).scalar_subquery(),
-    ).where(chips.c.pool == sa.bindparam("in_pool"), chips.c.id.in_(suspects))
+    ).where(chips.c.pool == sa.bindparam("in_pool"), lacking >= sa.bindparam("missing"))
