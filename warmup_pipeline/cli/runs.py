@@ -80,7 +80,7 @@ def make_room(keep_days: int) -> int:
 
     from warmup_pipeline.orchestration.room import make_room as make
 
-    return make(Path(os.environ["DAGSTER_HOME"]), keep_days=keep_days)
+    return make(Path(os.environ["DAGSTER_HOME"]).expanduser(), keep_days=keep_days)
 
 
 def cycle_of(world: World, run_id: str) -> Cycle | None:

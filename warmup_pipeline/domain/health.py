@@ -114,7 +114,7 @@ def together(pool: str, own: Verdict, others: Mapping[str, Verdict]) -> Verdict:
             "pools_judged": 1 + len(others),
             "pools_not_well": len(not_well),
         },
-        concerned=(*own.concerned, *(name for one in bad.values() for name in one.concerned)),
+        concerned=(*own.concerned, *(name for one in list(bad.values())[:TOLD] for name in one.concerned)),
     )
 
 

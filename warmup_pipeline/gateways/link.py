@@ -330,6 +330,11 @@ class _Spacing:
         if at > now:
             await asyncio.sleep(at - now)
 
+    def began(self) -> None:
+        """Note that a request began now, if it was held up since its turn: the next one keeps its distance."""
+        if self._gap:
+            self._next = max(self._next, asyncio.get_running_loop().time() + self._gap)
+
 
 class Link:
     """Requests to one server, for the length of one step, inside one event loop.
@@ -404,6 +409,7 @@ class Link:
                     # The server's turn is given back while waiting: another instance can use it.
                     async with _Turn(self._server, self._latest_start):
                         await self._pace.wait(self._latest_start)
+                        own.began()
                         reply = await self._attempt(call)
                     if attempt == 2:
                         reply = replace(reply, attempts=attempt)

@@ -16,7 +16,14 @@ from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.metadata import plain_metadata
 from warmup_pipeline.orchestration.names import RESOURCE
 from warmup_pipeline.store import cycles
-from warmup_pipeline.warmup.checks import CHECKS, CheckSpec, judge_together, note_verdicts
+from warmup_pipeline.warmup.checks import (
+    CHECKS,
+    CheckSpec,
+    cannot_judge,
+    judge_each_pool,
+    judge_together,
+    note_verdicts,
+)
 from warmup_pipeline.warmup.world import World
 
 _SEVERITY: Final = {
@@ -26,11 +33,6 @@ _SEVERITY: Final = {
 
 _AFTER_SENDING: Final = frozenset({"every_send_was_approved"})
 """Checks on an asset made before the sends that are about the sends: they wait for them."""
-
-
-def _cannot_judge(name: str) -> Verdict:
-    """Return what a check that raised says of its cycle: what is not known is not well."""
-    return Verdict(name, passed=False, severity=Severity.ERROR, summary="the check itself failed")
 
 
 def _checks_of(
@@ -58,27 +60,28 @@ def _checks_of(
         with guarded(context.resources.warmup, context.log, []) as world:
             with world.store.read() as tx:
                 cycle = cycles.of_run(tx, root_run_id(context.run))
-            only = None if cycle is None else cycle.pool
             verdicts: dict[str, Verdict] = {}
             broken: dict[str, Exception] = {}
             for spec in specs:
                 if spec.name not in asked:
                     continue
                 try:
-                    verdicts[spec.name] = spec.judge(world, only)
+                    # Launched by hand, outside a cycle, they judge every pool.
+                    verdicts[spec.name] = (
+                        judge_each_pool(world, spec) if cycle is None else spec.judge(world, cycle.pool)
+                    )
                 except Exception as error:  # noqa: BLE001 (raised below, with what else could not judge)
                     error.add_note(f"the check {spec.name} cannot judge")
                     broken[spec.name] = error
-            # Launched by hand, outside a cycle, they judge every pool.
+                    verdicts[spec.name] = cannot_judge(spec.name)
             said = verdicts
             if cycle is not None and verdicts:
                 said = judge_together(world, cycle, specs, verdicts)
+                note_verdicts(world, cycle.id, verdicts.values())
             for spec in specs:
-                if spec.name in said:
+                # One that raised says so by its traceback.
+                if spec.name in said and spec.name not in broken:
                     yield _result(world, spec, said[spec.name])
-            of_cycle = [*verdicts.values(), *map(_cannot_judge, broken)]
-            if cycle is not None and of_cycle:
-                note_verdicts(world, cycle.id, of_cycle)
             if len(broken) == 1:
                 raise next(iter(broken.values()))
             if broken:

@@ -10,6 +10,7 @@ into a database.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -38,19 +39,23 @@ def make_room(home: Path, *, keep_days: int, enough: int = ENOUGH, now: datetime
     if folder is None or not folder.is_dir():
         return 0
     before = ((now or datetime.now(UTC)) - timedelta(days=keep_days)).timestamp()
-    old = sorted(
-        (found.st_mtime, path, found.st_size)
-        for path in folder.iterdir()
-        if RUN_ID.fullmatch(path.name.split(".", 1)[0])
-        and path.name.endswith(EVENT_FILE_SUFFIXES)
-        and (found := path.stat()).st_mtime < before
-    )
+    of_runs: dict[str, list[tuple[float, int, Path]]] = {}
+    for path in folder.iterdir():
+        run_id = path.name.split(".", 1)[0]
+        if RUN_ID.fullmatch(run_id) and path.name.endswith(EVENT_FILE_SUFFIXES):
+            # What a purge at work has just removed is no longer there.
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                of_runs.setdefault(run_id, []).append((found.st_mtime, found.st_size, path))
+    # A run's files go together: its database without its log would lack what was written last.
+    changed = {run_id: max(at for at, _, _ in files) for run_id, files in of_runs.items()}
     freed = 0
-    for _, path, size in old:
-        if shutil.disk_usage(folder).free >= enough:
+    for run_id in sorted(changed, key=changed.__getitem__):
+        if changed[run_id] >= before or shutil.disk_usage(folder).free >= enough:
             break
-        path.unlink(missing_ok=True)
-        freed += size
+        for _, size, path in of_runs[run_id]:
+            path.unlink(missing_ok=True)
+            freed += size
     return freed
 
 

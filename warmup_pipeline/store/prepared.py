@@ -220,7 +220,7 @@ def _shape_of(statement: Any, values: Values) -> Any:
     """Return what makes another text of the same statement: its columns, or how long its lists are."""
     if not isinstance(statement, sa.Select):
         return tuple(values)
-    return tuple((key, len(value)) for key, value in values.items() if isinstance(value, list))
+    return tuple((key, len(value)) for key, value in values.items() if isinstance(value, list | tuple))
 
 
 def _all_bound(prepared: Prepared, rows: Sequence[Values]) -> Iterator[list[Any]]:

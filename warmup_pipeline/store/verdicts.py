@@ -1,12 +1,13 @@
 """What each check last said of each pool.
 
-Holds: :func:`keep`, :func:`of_other_pools`. Do not add: judging (``warmup.checks``), what verdicts come to
-together (``domain.health``).
+Holds: :func:`keep`, :class:`Kept`, :func:`of_other_pools`. Do not add: judging (``warmup.checks``), what
+verdicts come to together (``domain.health``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.health import Severity, Verdict
 from warmup_pipeline.store.bulk import upsert_rows
 from warmup_pipeline.store.engine import Transaction
-from warmup_pipeline.store.schema import chips, pool_verdicts
+from warmup_pipeline.store.schema import chips, cycles, pool_verdicts
 
 
 def keep(tx: Transaction, pool: str, verdicts: Collection[Verdict], *, at: datetime) -> None:
@@ -44,11 +45,30 @@ def keep(tx: Transaction, pool: str, verdicts: Collection[Verdict], *, at: datet
     )
 
 
-def of_other_pools(tx: Transaction, pool: str, check_names: Collection[str]) -> dict[str, dict[str, Verdict]]:
-    """Return what checks last said of all other pools that have chips: check -> pool -> verdict.
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a check last said of a pool.
 
-    Of those that passed only that they did: there may be hundreds.
+    Attributes:
+        verdict: of one that passed only that it did: there may be hundreds.
+        judged_at: the tick of the cycle that was judged.
+        ended_at: the tick of the pool's newest cycle that has ended, whichever way.
     """
+
+    verdict: Verdict
+    judged_at: datetime
+    ended_at: datetime | None
+
+
+def of_other_pools(tx: Transaction, pool: str, check_names: Collection[str]) -> dict[str, dict[str, Kept]]:
+    """Return what checks last said of all other pools that have chips: check -> pool -> what is kept."""
+    newest = (
+        sa.select(cycles.c.tick)
+        .where(cycles.c.pool == pool_verdicts.c.pool, cycles.c.state != "running")
+        .order_by(cycles.c.tick.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     row = pool_verdicts.c
     bad = sa.not_(row.passed)
     query = (
@@ -59,6 +79,8 @@ def of_other_pools(tx: Transaction, pool: str, check_names: Collection[str]) -> 
             row.severity,
             sa.case((bad, row.summary), else_=""),
             sa.case((bad, row.concerned), else_=sa.null()),
+            row.judged_at,
+            newest,
         )
         .where(
             row.check_name.in_(sorted(check_names)),
@@ -67,9 +89,10 @@ def of_other_pools(tx: Transaction, pool: str, check_names: Collection[str]) -> 
         )
         .order_by(row.check_name, row.pool)
     )
-    found: dict[str, dict[str, Verdict]] = {name: {} for name in check_names}
-    for name, of_pool, passed, severity, summary, concerned in tx.connection.execute(query):
-        found[name][of_pool] = Verdict(
-            name, bool(passed), Severity(severity), summary, {}, tuple(concerned or ())
-        )
+    found: dict[str, dict[str, Kept]] = {name: {} for name in check_names}
+    for name, of_pool, passed, severity, summary, concerned, judged_at, ended_at in tx.connection.execute(
+        query
+    ):
+        verdict = Verdict(name, bool(passed), Severity(severity), summary, {}, tuple(concerned or ()))
+        found[name][of_pool] = Kept(verdict, judged_at, ended_at)
     return found

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from warmup_pipeline.domain.circuit import CLOSED, Circuit
@@ -127,6 +127,8 @@ def look(world: World, cycle: Cycle, *, acts: bool = True) -> Looked:
             tx, cycle.pool, unknown_at=(q.message.recipient_chip_id for q in unknown), at=cycle.tick
         )
     observed = [c for c in everyone.values() if c.status in OBSERVED_STATUSES and c.role != LISTENER_ROLE]
+    # Where a low rate lets not all of them be asked in time, it is not always the same ones that are left out.
+    observed.sort(key=lambda chip: _asked_at(known.get(chip.id)))
     refused = [i for i, row in known.items() if _was_refused(row, breakers.get(i, CLOSED))]
     watch = Watch(world, cycle, everyone, known, questions, ours, silent, heard, refused, acts=acts)
     return Looked(run_in_loop(world, watch.look(observed)), unknown, ours, heard)
@@ -196,6 +198,10 @@ def _closed_by_a_send(row: Connection) -> bool:
     Its gateway may go on saying open; then it has not come back, for it was never away.
     """
     return row.state is ConnectionState.CLOSED and row.since == row.last_error_at == row.observed_at
+
+
+def _asked_at(row: Connection | None) -> datetime:
+    return datetime.min.replace(tzinfo=UTC) if row is None else row.asked_at
 
 
 def _was_refused(row: Connection, breaker: Circuit) -> bool:

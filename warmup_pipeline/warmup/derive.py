@@ -174,7 +174,11 @@ def _judged_alike(one: ChipMetrics, other: ChipMetrics) -> bool:
 def _begin(tx: Transaction, world: World, pool: str, at: datetime) -> Scope:
     """Bring a long log's roll-up up to a tick, and note of which chips it derives; all, of a short one."""
     rollups.bring_up(tx, pool, at=at)
-    if tx.memory is not None or not rollups.serves(tx, pool, at=at):
+    if tx.memory is not None:
+        return Scope(pool)
+    if not rollups.serves(tx, pool, at=at):
+        # What is noted of an earlier tick is no longer what this one leaves.
+        derivations.forget(tx, pool)
         return Scope(pool)
     return derivations.mark(
         tx,
@@ -182,7 +186,8 @@ def _begin(tx: Transaction, world: World, pool: str, at: datetime) -> Scope:
         at=at,
         day=local_day(at, world.policy.zone),
         by=world.policy_name,
-        signals_since=at - _SIGNAL_LOOK_BACK,
+        # A day more: a chip whose brake has ended since the last tick is derived once again.
+        signals_since=at - _SIGNAL_LOOK_BACK - _ONE_DAY,
     )
 
 

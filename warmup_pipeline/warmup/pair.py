@@ -126,7 +126,7 @@ def pair_chips(world: World, cycle: Cycle) -> StepReport:
         }
         if not waiting:
             # As in most cycles: nothing need be known of the pool to pair nobody.
-            return _report([], candidates=0, no_partner=0, budget_reserved=0, no_dialogue=0)
+            return _report([], no_partner=0, budget_reserved=0, no_dialogue=0)
         facts = load_facts(tx, world, cycle)
         # An opener that validation would refuse whoever it wrote to is left for validation to say why.
         ready = {

@@ -117,6 +117,30 @@ def test_requests_begin_evenly(rates: dict[str, float], expected: list[tuple[str
         loop.close()
 
 
+def test_an_instance_that_was_held_up_at_its_server_keeps_its_distance_then() -> None:
+    class Slow(_Noting):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            answer = await super().handle_async_request(request)
+            await asyncio.sleep(0.6 if request.url.path == "/slow" else 0)
+            return answer
+
+    async def scenario() -> list[tuple[str, float]]:
+        noting = Slow()
+        limits = LinkLimits(connections=1, per_second_each=2.0)
+        link = Link("http://gateway.test", limits, lambda: noting)
+        await asyncio.gather(
+            *(link.ask(Call("GET", link.url(f"/{i}"), {}), instance=i) for i in ("slow", "b", "b"))
+        )
+        await link.aclose()
+        return noting.at
+
+    loop = VirtualClock(MORNING).event_loop()
+    try:
+        assert loop.run_until_complete(scenario()) == [("/slow", 0), ("/b", 0.6), ("/b", 1.1)]
+    finally:
+        loop.close()
+
+
 def test_a_policy_says_the_rates_and_one_that_nobody_could_keep_is_refused(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "warmup_pipeline" / "data" / "policies" / "default.yaml"
     assert load_policy("default").pace.requests_per_second_per_server is None

@@ -16,7 +16,7 @@ from warmup_pipeline.store import cycles
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import lifecycle
-from warmup_pipeline.warmup.checks import CHECKS, judge_together
+from warmup_pipeline.warmup.checks import CHECKS, cannot_judge, judge_each_pool, judge_together
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of, run_sql
 from warmup_pipeline_tests.warmup.test_checks import SABOTAGES
 
@@ -141,6 +141,40 @@ def test_a_pool_without_cycles_is_told_by_the_others(lab: Lab) -> None:
     shown = judged(two, cycle(two))["cycle_is_on_time"]
     assert (shown.passed, shown.severity) == (False, Severity.WARN)
     assert "pool-01: no cycle for 10 minutes" in shown.summary
+
+
+def test_a_pool_that_is_no_longer_judged_though_its_cycles_go_on_is_not_well(lab: Lab) -> None:
+    one, two = fill(lab, 1), fill(lab, 2)
+    judged(one, cycle_of(one))
+    assert judged(two, cycle(two))["no_duplicate_sends"].passed
+    for _ in range(3):
+        cycle(one)
+    shown = judged(two, cycle(two))["no_duplicate_sends"]
+    assert (shown.passed, shown.severity) == (False, Severity.ERROR)
+    assert "pool-01: not judged since 2026-03-02 08:05, though its cycles went on" in shown.summary
+
+
+def test_what_a_check_could_not_judge_in_one_pool_no_other_run_calls_well(lab: Lab) -> None:
+    one, two = fill(lab, 1), fill(lab, 2)
+    judge_together(
+        lab.world, cycle_of(one), CHECKS, {"no_duplicate_sends": cannot_judge("no_duplicate_sends")}
+    )
+    shown = judged(two, cycle(two))["no_duplicate_sends"]
+    assert not shown.passed
+    assert "pool-01: the check itself failed" in shown.summary
+
+
+def test_launched_by_hand_a_check_says_what_the_runs_say(lab: Lab) -> None:
+    one, two = fill(lab, 1), fill(lab, 2)
+    run_sql(lab.store, "UPDATE chip_metrics SET sent_total = 99 WHERE pool = 'pool-01'")
+    (spec,) = [spec for spec in CHECKS if spec.name == "metrics_match_log"]
+    by_hand = judge_each_pool(lab.world, spec)
+    assert not by_hand.passed
+    assert "pool-01: the metrics of 4 chips are not" in by_hand.summary
+    judged(one, cycle_of(one))
+    shown = judged(two, cycle_of(two))["metrics_match_log"]
+    assert (shown.passed, shown.severity) == (by_hand.passed, by_hand.severity)
+    assert "pool-01: the metrics of 4 chips are not" in shown.summary
 
 
 def test_a_pool_may_rest_while_another_warms_up_and_nobody_at_all_may_not(lab: Lab) -> None:

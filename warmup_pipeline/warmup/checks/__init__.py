@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from warmup_pipeline.warmup.checks import connections, forecasts, messages, metrics, phases, planning, summary
-from warmup_pipeline.warmup.checks.pooled import judge_together
+from warmup_pipeline.warmup.checks.pooled import cannot_judge, judge_each_pool, judge_together
 from warmup_pipeline.warmup.checks.spec import CheckSpec, note_verdicts
 
 CHECKS: Final[tuple[CheckSpec, ...]] = (
@@ -26,4 +26,4 @@ CHECKS: Final[tuple[CheckSpec, ...]] = (
 )
 """Every asset check of the project, in the order of the assets."""
 
-__all__ = ["CHECKS", "CheckSpec", "judge_together", "note_verdicts"]
+__all__ = ["CHECKS", "CheckSpec", "cannot_judge", "judge_each_pool", "judge_together", "note_verdicts"]

@@ -53,7 +53,7 @@ def conversa_par_success_rate(world: World, only: str | None = None) -> Verdict:
         due = audit.openings_due(tx, days, scene.at, types)
     today, lately = audit.all_attempts(by_pool)
     found = conversa_par_success(today, lately, sends_due_today=due > 0)
-    # The verdict is on all pools together; the pools that by themselves would not pass are named.
+    # Asked of all pools at once the sum counts; the pools that by themselves would not pass are named.
     poor = tuple(
         f"pool {name}"
         for name, (its_today, its_lately) in sorted(by_pool.items())
