@@ -263,8 +263,10 @@ class Policy(_Data):
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of the whole policy: two policies with the same numbers have the same one."""
-        numbers = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(numbers.encode()).hexdigest()[:12]
+        numbers = self.model_dump(mode="json")
+        # A rate that nobody said leaves it as it was before there were rates: an upgrade changes no plan.
+        numbers["pace"] = {name: value for name, value in numbers["pace"].items() if value is not None}
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:12]
 
     def level_of(self, score: int) -> TrustLevel:
         """Return the trust level of a score in 0-100."""

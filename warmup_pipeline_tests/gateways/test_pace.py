@@ -144,6 +144,8 @@ def test_an_instance_that_was_held_up_at_its_server_keeps_its_distance_then() ->
 def test_a_policy_says_the_rates_and_one_that_nobody_could_keep_is_refused(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "warmup_pipeline" / "data" / "policies" / "default.yaml"
     assert load_policy("default").pace.requests_per_second_per_server is None
+    # Plans are drawn from the policy's fingerprint: the one it had before there were rates.
+    assert load_policy("default").fingerprint == "75f4f0c3eba1"
     own = tmp_path / "own.yaml"
     pace = "pace: {requests_per_second_per_server: 40, requests_per_second_per_instance: 0.5, "
     own.write_text(shipped.read_text().replace("pace: {", pace))

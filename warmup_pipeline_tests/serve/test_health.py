@@ -20,10 +20,10 @@ from warmup_pipeline.serve.health import Kept
 from warmup_pipeline.serve.serving import Serving
 from warmup_pipeline.store import pools
 from warmup_pipeline.warmup.world import StandardLog, World
-from warmup_pipeline_tests.orchestration.conftest import Project, empty_project, project
+from warmup_pipeline_tests.orchestration.conftest import Project, blank_home, empty_project, project
 from warmup_pipeline_tests.support import chip_row, run_sql
 
-__all__ = ["empty_project", "project"]
+__all__ = ["blank_home", "empty_project", "project"]
 
 
 @contextmanager
