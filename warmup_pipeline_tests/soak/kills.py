@@ -41,13 +41,18 @@ def one_cycle(world: World, tick: datetime, run: str) -> int:
 
 
 def kill_cycles(yard: Yard, chance: random.Random, *, ticks: int, kills: int) -> tuple[int, datetime]:
-    """Run ``ticks`` cycles from :data:`MORNING`, killing about ``kills`` times; returns how often, and the end."""
+    """Run ``ticks`` cycles from :data:`MORNING`, killing ``kills`` times; returns how often, and the end.
+
+    A cycle that came to its end before its drawn moment was not killed: a few more may be needed.
+    """
     killed = 0
     usual = 200
     tick = MORNING
-    for number in range(ticks):
+    for number in range(2 * ticks):
+        if number >= ticks and killed >= kills:
+            break
         run = f"run-{number}"
-        due = round(kills * (number + 1) / ticks) - killed
+        due = round(kills * min(1.0, (number + 1) / ticks)) - killed
         # A crash is either followed by the same run again, or by the next tick's cycle.
         leaves = chance.random() < 0.3
         while True:
