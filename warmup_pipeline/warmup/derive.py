@@ -191,6 +191,23 @@ def _begin(tx: Transaction, world: World, pool: str, at: datetime) -> Scope:
     )
 
 
+def trust_inputs(chip: Chip, measured: ChipMetrics, at: datetime) -> TrustInputs:
+    """Return what a chip's trust score is made of at a moment; days are of 24 hours."""
+    return TrustInputs(
+        age_days=max(0.0, (at - reference_of(chip)) / _ONE_DAY),
+        response_rate=measured.response_rate,
+        delivery_rate=measured.delivery_rate,
+        has_sent=measured.attempted > 0,
+        attempted=measured.attempted,
+        restriction_failures=measured.restriction_failures,
+        media_kinds=len(measured.media_kinds),
+        errors_24h=measured.errors_24h,
+        bidirectional=measured.bidirectional,
+        days_without_error=measured.days_without_error,
+        phase=chip.phase,
+    )
+
+
 def _trust(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, tuple[int, TrustLevel]]:
     pool = scope.pool
     metrics = derived_store.metrics_in(tx, scope)
@@ -201,19 +218,7 @@ def _trust(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[st
         measured = metrics.get(chip.id)
         if measured is None:
             continue
-        inputs = TrustInputs(
-            age_days=max(0.0, (at - reference_of(chip)) / _ONE_DAY),
-            response_rate=measured.response_rate,
-            delivery_rate=measured.delivery_rate,
-            has_sent=measured.attempted > 0,
-            attempted=measured.attempted,
-            restriction_failures=measured.restriction_failures,
-            media_kinds=len(measured.media_kinds),
-            errors_24h=measured.errors_24h,
-            bidirectional=measured.bidirectional,
-            days_without_error=measured.days_without_error,
-            phase=chip.phase,
-        )
+        inputs = trust_inputs(chip, measured, at)
         score = trust_score(inputs, world.policy)
         found[chip.id] = (score.score, score.level)
         if scope.marked:

@@ -13,6 +13,7 @@ equals that of a run that leaves out nothing, under faults, too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,7 @@ from warmup_pipeline.domain.conversation import CONVERSATION_LIFETIME
 from warmup_pipeline.domain.degrade import RETURN_AFTER, RETURN_TRUST
 from warmup_pipeline.domain.localtime import day_bounds, local_day
 from warmup_pipeline.domain.metrics import ChipMetrics
-from warmup_pipeline.domain.trust import TrustInputs, trust_score
+from warmup_pipeline.domain.trust import trust_score
 from warmup_pipeline.domain.values import (
     LISTENER_ROLE,
     OBSERVED_STATUSES,
@@ -34,7 +35,7 @@ from warmup_pipeline.store import timelapse as timelapse_store
 from warmup_pipeline.store.activities import StoredPlan
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.connections import Connection
-from warmup_pipeline.warmup.derive import brakes, reference_of
+from warmup_pipeline.warmup.derive import brakes, reference_of, trust_inputs
 from warmup_pipeline.warmup.lifecycle import INTERVAL
 
 if TYPE_CHECKING:
@@ -187,19 +188,6 @@ def _trust_moves(
 
 
 def _score(timelapse: Timelapse, chip: Chip, metrics: ChipMetrics, last: datetime, at: datetime) -> int:
-    return trust_score(
-        TrustInputs(
-            age_days=max(0.0, (at - reference_of(chip)) / _ONE_DAY),
-            response_rate=metrics.response_rate,
-            delivery_rate=metrics.delivery_rate,
-            has_sent=metrics.attempted > 0,
-            attempted=metrics.attempted,
-            restriction_failures=metrics.restriction_failures,
-            media_kinds=len(metrics.media_kinds),
-            errors_24h=metrics.errors_24h,
-            bidirectional=metrics.bidirectional,
-            days_without_error=metrics.days_without_error + (at - last) / _ONE_DAY,
-            phase=chip.phase,
-        ),
-        timelapse.world.policy,
-    ).score
+    inputs = trust_inputs(chip, metrics, at)
+    so_far = metrics.days_without_error + (at - last) / _ONE_DAY
+    return trust_score(replace(inputs, days_without_error=so_far), timelapse.world.policy).score
