@@ -1,9 +1,8 @@
-"""The way to one gateway server: sockets, deadlines, and how far a request came.
+"""The way to one gateway server: deadlines, turns, and how far a request came.
 
-Holds: what every call goes through: pools of connections shared by an event loop, the 10 seconds that
-one request may take in all, the one retry, the queue per instance. A call ends as an :class:`Answer`
-or as a :class:`Silence`, which says how far it came. Do not add: headers, paths, wording of errors
-(``http``, ``evolution``, ``zapi``).
+Holds: what every call goes through: the 10 seconds that one request may take in all, the one retry, the
+queue per instance, the pace. A call ends as an :class:`Answer` or as a :class:`Silence`, which says how far
+it came. Do not add: sockets (``sockets``), headers, paths, wording of errors (``http``, ``evolution``, ``zapi``).
 
 Source: domain.md, "Failures": 10 s; at most one retry, and only where the gateway certainly did not
 act; a request that was written and not answered is unknown and never sent again.
@@ -14,20 +13,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import logging
 import re
-import ssl
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import httpcore
 import httpx
 
 from warmup_pipeline.domain.failures import Evidence, Stage, may_retry
+from warmup_pipeline.gateways.sockets import SocketTransport
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
@@ -39,20 +35,10 @@ RETRY_PAUSE_S: Final = 0.5
 """Seconds before the one retry where the gateway named none."""
 MAX_ANSWER: Final = 1_000_000
 """Bytes of answer that are read: no answer this project asks for comes near it."""
-CONNECTIONS_PER_CLIENT: Final = 5
-"""A pool of connections slows down with the square of its size: measured 369 requests/s at 20
-connections in one, 130 at 50 to 300; 20 to 100 pools of 5 gave 1,100."""
-KEEPALIVE_S: Final = 2.0
-"""Seconds an idle connection is kept. Node (Evolution) closes one after 5 s; a request written into a
-connection that is just being closed is lost with an unknown outcome, so we leave well before."""
 
 READ_WORDS: Final = 4_000
 """Characters of an answer that are looked at where it is shown."""
 _LONGEST_RETRY_AFTER: Final = 86_400.0
-
-# Their records hold whole requests, and the bodies and addresses of these hold phones and tokens.
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,76 +153,6 @@ def _headers(items: tuple[tuple[str, str], ...]) -> httpx.Headers:
     return httpx.Headers(items)
 
 
-@functools.cache
-def _public_tls() -> ssl.SSLContext:
-    # About 20 ms each, so one for the process. It honours SSL_CERT_FILE: some operators have their own CA.
-    return httpx.create_ssl_context()
-
-
-def _no_tls() -> ssl.SSLContext:
-    # For plain http: httpx would otherwise load all public certificates once per client for nothing.
-    # It trusts no certificate at all, so a TLS connection made with it by mistake fails.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-class ClientPool:
-    """Transports of a few connections each, made when they are needed, the least busy one first.
-
-    They are httpx transports, not clients: a client would keep a gateway's cookies from one chip's
-    account for another's, follow redirects with credentials, and log every address.
-
-    Args:
-        secure: whether the server speaks https.
-        connections: how many connections there may be in all.
-        transport_factory: makes another transport instead (an in-process gateway).
-    """
-
-    def __init__(
-        self, *, secure: bool, connections: int, transport_factory: TransportFactory | None = None
-    ) -> None:
-        self._most = max(1, -(-connections // CONNECTIONS_PER_CLIENT))
-        self._factory = transport_factory or functools.partial(self._socket_transport, secure=secure)
-        self._transports: list[httpx.AsyncBaseTransport] = []
-        self._busy: list[int] = []
-
-    @property
-    def size(self) -> int:
-        """How many transports have been made."""
-        return len(self._transports)
-
-    @staticmethod
-    def _socket_transport(*, secure: bool) -> httpx.AsyncBaseTransport:
-        return httpx.AsyncHTTPTransport(
-            verify=_public_tls() if secure else _no_tls(),
-            trust_env=False,
-            limits=httpx.Limits(
-                max_connections=CONNECTIONS_PER_CLIENT,
-                max_keepalive_connections=CONNECTIONS_PER_CLIENT,
-                keepalive_expiry=KEEPALIVE_S,
-            ),
-        )
-
-    @contextmanager
-    def lease(self) -> Iterator[httpx.AsyncBaseTransport]:
-        """Lend the least busy transport for one request."""
-        chosen = min(range(len(self._busy)), key=self._busy.__getitem__, default=None)
-        if chosen is None or (self._busy[chosen] >= CONNECTIONS_PER_CLIENT and self.size < self._most):
-            self._transports.append(self._factory())
-            self._busy.append(0)
-            chosen = self.size - 1
-        self._busy[chosen] += 1
-        try:
-            yield self._transports[chosen]
-        finally:
-            self._busy[chosen] -= 1
-
-    async def aclose(self) -> None:
-        """Close every connection. The pool must not be used afterwards."""
-        transports, self._transports, self._busy = self._transports, [], []
-        for transport in transports:
-            await transport.aclose()
-
-
 class _Progress:
     """How far one request got, told by the transport while it works.
 
@@ -253,7 +169,7 @@ class _Progress:
         if event.endswith("send_request_headers.started"):
             self.stage = Stage.AFTER_WRITE
         elif event.endswith("send_request_headers.failed") and isinstance(
-            info.get("exception"), httpcore.WriteError
+            info.get("exception"), httpx.WriteError
         ):
             self.stage = Stage.BEFORE_WRITE
 
@@ -352,11 +268,11 @@ class Link:
         self._base = base_url.rstrip("/")
         url = _parsed(base_url)
         self.host: Final = url.netloc.decode("ascii")
-        self._pool = ClientPool(
-            secure=url.scheme == "https",
-            connections=limits.connections,
-            transport_factory=transport_factory,
-        )
+        # A transport, not a client: that would keep a gateway's cookies from one chip's account for
+        # another's, follow redirects with credentials, and log every address.
+        self._transport = (
+            transport_factory or functools.partial(SocketTransport, secure=url.scheme == "https")
+        )()
         self._server = asyncio.Semaphore(limits.connections)
         self._instances: dict[str, asyncio.Lock] = {}
         self._pace = _Spacing(limits.per_second)
@@ -377,7 +293,7 @@ class Link:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        await self._transport.aclose()
 
     def lose_time(self, seconds: float) -> None:
         """Give the requests that are out the time back in which nobody in this event loop could listen.
@@ -449,21 +365,20 @@ class Link:
             # The transport's own timeouts begin anew with every byte; this one does not.
             async with asyncio.timeout(self._limits.deadline) as deadline:
                 self._deadlines.add(deadline)
-                with self._pool.lease() as transport:
-                    response = await transport.handle_async_request(request)
-                    status = response.status_code
-                    if not 200 <= status < 300:
-                        retry_after = _retry_after(response.headers)
-                    if response.is_stream_consumed and len(response.content) <= call.max_bytes:
-                        # It came whole, from a gateway in this process.
-                        return Answer(status, response.content, retry_after)
-                    try:
-                        async for chunk in response.aiter_bytes():
-                            body += chunk
-                            if len(body) > call.max_bytes:
-                                raise _TooLargeError(f"the answer is larger than {call.max_bytes} bytes")
-                    finally:
-                        await response.aclose()
+                response = await self._transport.handle_async_request(request)
+                status = response.status_code
+                if not 200 <= status < 300:
+                    retry_after = _retry_after(response.headers)
+                if response.is_stream_consumed and len(response.content) <= call.max_bytes:
+                    # It came whole, from a gateway in this process.
+                    return Answer(status, response.content, retry_after)
+                try:
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > call.max_bytes:
+                            raise _TooLargeError(f"the answer is larger than {call.max_bytes} bytes")
+                finally:
+                    await response.aclose()
         except (httpx.HTTPError, OSError, _TooLargeError) as error:
             if status is not None and not 200 <= status < 300:
                 # A refusal is one by its status, whatever became of its words.

