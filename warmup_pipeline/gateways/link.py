@@ -23,7 +23,6 @@ from typing import Any, Final
 import httpx
 
 from warmup_pipeline.domain.failures import Evidence, Stage, may_retry
-from warmup_pipeline.gateways.sockets import SocketTransport
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
@@ -153,6 +152,13 @@ def _headers(items: tuple[tuple[str, str], ...]) -> httpx.Headers:
     return httpx.Headers(items)
 
 
+def _sockets(*, secure: bool) -> httpx.AsyncBaseTransport:
+    # Neither loading the code location nor a time-lapse needs aiohttp, which takes a while to load.
+    from warmup_pipeline.gateways.sockets import SocketTransport
+
+    return SocketTransport(secure=secure)
+
+
 class _Progress:
     """How far one request got, told by the transport while it works.
 
@@ -270,9 +276,7 @@ class Link:
         self.host: Final = url.netloc.decode("ascii")
         # A transport, not a client: that would keep a gateway's cookies from one chip's account for
         # another's, follow redirects with credentials, and log every address.
-        self._transport = (
-            transport_factory or functools.partial(SocketTransport, secure=url.scheme == "https")
-        )()
+        self._transport = transport_factory() if transport_factory else _sockets(secure=url.scheme == "https")
         self._server = asyncio.Semaphore(limits.connections)
         self._instances: dict[str, asyncio.Lock] = {}
         self._pace = _Spacing(limits.per_second)

@@ -99,7 +99,7 @@ class _Asker:
         self._not_after = asyncio.get_running_loop().time() + LOOK_UPS_TAKE
 
     async def look_up(self, look_ups: Sequence[_LookUp]) -> None:
-        results = await run_together(look_ups, self._one)
+        results = await run_together(look_ups, self._one, lane=lambda wanted: wanted.chip.provider)
         self._asked.bugs += [result for result in results if isinstance(result, Exception)]
 
     async def _one(self, wanted: _LookUp) -> None:
@@ -191,6 +191,6 @@ async def ask(
         if not candidates(question, answers, known)
         for asked_id, about in anonymous_ends(question, answers, known)
     }
-    results = await run_together(list(ends.values()), asker.learn_privacy_id)
+    results = await run_together(ends.values(), asker.learn_privacy_id, lane=lambda ask: ask[0].provider)
     asked.bugs += [result for result in results if isinstance(result, Exception)]
     return asked

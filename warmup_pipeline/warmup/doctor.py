@@ -146,7 +146,7 @@ def look_at_gateways(
     with world.store.read() as tx:
         heard = inbox.sources(tx)
 
-    async def main() -> list[list[Finding] | BaseException]:
+    async def main() -> list[list[Finding] | Exception]:
         async with GatewayHub(
             world.gateways,
             world.redactor,
@@ -160,10 +160,11 @@ def look_at_gateways(
             return await run_together(
                 every_chip,
                 lambda chip: _look_at(hub.gateway(chip.provider), chip, webhook_secret, heard.get(chip.id)),
+                lane=lambda chip: chip.provider,
             )
 
     for answer in run_in_loop(world, main()):
-        if isinstance(answer, BaseException):
+        if isinstance(answer, Exception):
             raise answer
         findings += answer
     return findings

@@ -7,7 +7,9 @@ event loop and are closed with it (root cause 5 was a client that outlived its l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+import gc
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -23,6 +25,10 @@ ResultT = TypeVar("ResultT")
 
 LONGEST: Final = timedelta(seconds=290)
 """How long a cycle may take at most: its lease (domain.md, "The cycle")."""
+
+AT_ONCE: Final = 1200
+"""Items of a lane that are worked on at a time: more than a policy lets one server be asked about at once, so
+that an instance which hangs holds up no other by it."""
 
 WINDING_UP: Final = timedelta(seconds=20)
 """Time kept at a cycle's end for recording outcomes: no call begins that could outlast it."""
@@ -79,15 +85,52 @@ def run_in_loop(world: World, work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """
     if world.loop is not None:
         return world.loop.run_until_complete(work)
-    with asyncio.Runner() as runner:
-        return runner.run(work)
+    # The collector would walk all that the process holds again and again while thousands of calls are out.
+    gc.freeze()
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(work)
+    finally:
+        gc.unfreeze()
 
 
 async def run_together(
-    items: Iterable[ItemT], work: Callable[[ItemT], Awaitable[ResultT]]
-) -> list[ResultT | BaseException]:
-    """Do ``work`` on every item concurrently; an exception is returned in its place, in order."""
-    return await asyncio.gather(*(work(item) for item in items), return_exceptions=True)
+    items: Iterable[ItemT],
+    work: Callable[[ItemT], Awaitable[ResultT]],
+    *,
+    lane: Callable[[ItemT], Hashable],
+) -> list[ResultT | Exception]:
+    """Do ``work`` on every item, many of them concurrently; an exception is returned in its place, in order.
+
+    Ten thousand coroutines at once are a burden and nothing is gained: a server is asked about a hundred
+    things at a time.
+
+    Args:
+        items: what is worked on.
+        work: asks a gateway about one.
+        lane: whom it asks: one that is slow holds up nobody who asks another.
+    """
+    all_items = list(items)
+    found: dict[int, ResultT | Exception] = {}
+    lanes: dict[Hashable, deque[int]] = {}
+    for place, item in enumerate(all_items):
+        lanes.setdefault(lane(item), deque()).append(place)
+
+    async def go_on(waiting: deque[int]) -> None:
+        while waiting:
+            place = waiting.popleft()
+            try:
+                found[place] = await work(all_items[place])
+            except Exception as error:  # noqa: BLE001 (told to the caller, in its place)
+                found[place] = error
+            # Where nothing had to be waited for, the calls that are out get their turn all the same.
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        for waiting in lanes.values():
+            for _ in range(min(AT_ONCE, len(waiting))):
+                tasks.create_task(go_on(waiting))
+    return [found[place] for place in range(len(all_items))]
 
 
 def moment(at: datetime, world: World) -> str:

@@ -269,7 +269,7 @@ def _ask(
 ) -> list[FoundT | GatewayError]:
     """Use each chip's gateway, all at once; a gateway's error stands in the place of its answer."""
 
-    async def main() -> list[FoundT | BaseException]:
+    async def main() -> list[FoundT | Exception]:
         async with GatewayHub(
             world.gateways,
             world.redactor,
@@ -278,11 +278,13 @@ def _ask(
             deadline=world.policy.pace.timeout_seconds,
             transport_factory=world.transport_factory,
         ) as hub:
-            return await run_together(found, lambda chip: use(hub.gateway(chip.provider), chip))
+            return await run_together(
+                found, lambda chip: use(hub.gateway(chip.provider), chip), lane=lambda chip: chip.provider
+            )
 
     answers: list[FoundT | GatewayError] = []
     for answer in run_in_loop(world, main()):
-        if isinstance(answer, BaseException) and not isinstance(answer, GatewayError):
+        if isinstance(answer, Exception) and not isinstance(answer, GatewayError):
             raise answer
         answers.append(answer)
     return answers

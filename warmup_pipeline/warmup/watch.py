@@ -154,7 +154,9 @@ class Watch:
         """Look at every observed chip; see the module's text for the order."""
         watched = Watched()
         async with open_hub(self._world, self._cycle, at_most=LOOKING_TAKES) as hub:
-            found = await run_together(observed, lambda chip: self._state_of(hub, chip))
+            found = await run_together(
+                observed, lambda chip: self._state_of(hub, chip), lane=lambda chip: chip.provider
+            )
             seen = {one.chip.id: one for one in found if isinstance(one, Seen)}
             watched.bugs += [one for one in found if isinstance(one, Exception)]
             now = self._cycle.tick if self._world.is_simulated else self._world.now()
@@ -179,7 +181,11 @@ class Watch:
                 one for one in seen.values() if self._acts and (self._is_due(one) or self._has_returned(one))
             ]
             queued = self._queued(hub, needing)
-            brought = await run_together(needing, lambda one: self._bring_back(hub, one, queued))
+            brought = await run_together(
+                needing,
+                lambda one: self._bring_back(hub, one, queued),
+                lane=lambda one: one.chip.provider,
+            )
             seen |= {one.chip.id: one for one in brought if isinstance(one, Seen)}
             watched.bugs += [one for one in brought if isinstance(one, Exception)]
         watched.seen = list(seen.values())

@@ -544,3 +544,36 @@ def test_time_is_lost_without_harm_in_the_moment_in_which_a_deadline_runs_out() 
         return seen
 
     assert asyncio.run(scenario()) == [True]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
+def test_a_request_whose_kept_connection_broke_is_made_once_whatever_its_method(method: str) -> None:
+    async def scenario() -> list[str]:
+        wire = Wire([TAKEN, close_after])
+        async with serving(wire):
+            link = Link(wire.url, LinkLimits(deadline=5.0, retry_pause=0.0))
+            try:
+                await link.ask(Call("GET", link.url("/first"), {}), instance="a")
+                await link.ask(Call(method, link.url("/second"), {}), instance="a")
+            finally:
+                await link.aclose()
+            return [seen.path for seen in wire.seen]
+
+    assert asyncio.run(scenario()) == ["/first", "/second"]
+
+
+def test_a_gateways_cookies_are_not_sent_back() -> None:
+    async def scenario() -> list[dict[str, str]]:
+        wire = Wire([answer(200, {}, headers={"Set-Cookie": "session=chip-1"}), TAKEN])
+        async with serving(wire):
+            link = Link(wire.url, LinkLimits(deadline=5.0, retry_pause=0.0))
+            try:
+                for _ in range(2):
+                    await link.ask(Call("GET", link.url("/x"), {"Accept": "text/plain"}), instance="a")
+            finally:
+                await link.aclose()
+            return [dict(seen.headers) for seen in wire.seen]
+
+    first, second = asyncio.run(scenario())
+    assert first == second
+    assert set(first) == {"host", "accept"}
