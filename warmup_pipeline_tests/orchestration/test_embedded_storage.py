@@ -10,10 +10,14 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 import yaml
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent, DagsterEventType
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from warmup_pipeline.orchestration.embedded_storage import EmbeddedStorage
+from warmup_pipeline_tests.orchestration.histories import JOB, RUN, run_them, written_to
 
 STOCK = {"sqlite": {"base_dir": "history"}}
 EMBEDDED = {
@@ -23,24 +27,6 @@ EMBEDDED = {
         "config": {"base_dir": "history"},
     }
 }
-
-
-@dg.asset
-def counted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-    """Count to three."""
-    context.log.info("counting")
-    return dg.MaterializeResult(metadata={"rows": 3})
-
-
-@dg.asset_check(asset=counted)
-def is_counted() -> dg.AssetCheckResult:
-    """Whether it was counted."""
-    return dg.AssetCheckResult(passed=False, metadata={"wrong": 1})
-
-
-JOB = dg.Definitions(
-    assets=[counted], asset_checks=[is_counted], jobs=[dg.define_asset_job("count")]
-).resolve_job_def("count")
 
 
 @contextmanager
@@ -79,6 +65,48 @@ def known(instance: dg.DagsterInstance) -> dict[str, Any]:
         "verdict": (last.evaluation.passed, last.evaluation.metadata["wrong"].value),
         "assets": [record.asset_entry.asset_key for record in instance.get_asset_records([key])],
     }
+
+
+def written(root: Path) -> dict[str, list[str]]:
+    """Return every row of every file of events, without what differs from run to run."""
+    found: dict[str, list[str]] = {}
+    for file in sorted((root / "history" / "history" / "runs").glob("*.db")):
+        engine = sa.create_engine(f"sqlite:///{file}")
+        with engine.connect() as connection:
+            found |= {f"{file.stem}/{table}": rows for table, rows in written_to(connection).items()}
+        engine.dispose()
+    return found
+
+
+def entry(run_id: str, kind: DagsterEventType, said: Any) -> EventLogEntry:
+    """Return an event as Dagster hands it over."""
+    return EventLogEntry(  # type: ignore[no-untyped-call]
+        error_info=None,
+        level=10,
+        user_message="",
+        run_id=run_id,
+        timestamp=1_770_000_000.5,
+        step_key="one",
+        job_name="count",
+        dagster_event=DagsterEvent(kind.value, "count", step_key="one", event_specific_data=said),
+    )
+
+
+def planned(run_id: str, *checks: str) -> list[EventLogEntry]:
+    """Return that a run will make the asset and judge it."""
+    key = dg.AssetKey("counted")
+    made = AssetMaterializationPlannedData(key, partition=None, partitions_subset=None)
+    return [
+        entry(run_id, DagsterEventType.ASSET_MATERIALIZATION_PLANNED, made),
+        *(
+            entry(
+                run_id,
+                DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+                AssetCheckEvaluationPlanned(asset_key=key, check_name=check),
+            )
+            for check in checks
+        ),
+    ]
 
 
 @pytest.fixture
@@ -125,6 +153,63 @@ def test_the_same_run_leaves_the_same_events_records_and_schema_as_on_dagsters_o
     assert records[0]["verdict"] == (False, 1)
     assert schemas[0] == schemas[1]
     assert files[0] == files[1]
+
+
+def test_every_row_of_every_table_is_the_one_that_dagsters_own_storage_writes(tmp_path: Path) -> None:
+    rows = []
+    for name, storage in (("stock", STOCK), ("embedded", EMBEDDED)):
+        with instance_with(storage, tmp_path / name) as instance:
+            run_them(instance)
+        rows.append(written(tmp_path / name))
+
+    stock, embedded = rows
+    assert stock.keys() == embedded.keys()
+    for table, of_stock in stock.items():
+        assert embedded[table] == of_stock, table
+    # Of the asset that was wiped, what was said of it before is gone.
+    assert len(stock["index/asset_check_executions"]) == 2 + 4 * 4 - 3
+    assert len(stock["index/asset_event_tags"]) > 6
+    assert len(stock["index/asset_keys"]) == 3
+    assert {len(stock[f"{RUN}{number}/event_logs"]) > 10 for number in range(6)} == {True}
+
+
+def test_what_a_run_will_make_and_judge_is_stored_all_or_none(tmp_path: Path) -> None:
+    with instance_with(EMBEDDED, tmp_path / "embedded") as instance:
+        instance.event_log_storage.store_event_batch(planned(f"{RUN}0", "is_counted", "is_right"))
+        before = written(tmp_path / "embedded")
+        index = sa.create_engine(f"sqlite:///{tmp_path}/embedded/history/history/runs/index.db")
+        with index.begin() as connection:
+            connection.exec_driver_sql(
+                "CREATE TRIGGER refuse BEFORE INSERT ON asset_check_executions WHEN NEW.check_name = 'is_right' "
+                "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            )
+        with pytest.raises(sa.exc.IntegrityError, match="refused"):
+            instance.event_log_storage.store_event_batch(planned(f"{RUN}0", "is_counted", "is_right"))
+        assert written(tmp_path / "embedded") == before
+        index.dispose()
+    assert len(before[f"{RUN}0/event_logs"]) == len(before["index/event_logs"]) == 3
+    assert len(before["index/asset_check_executions"]) == 2
+
+
+def test_what_is_said_of_an_asset_or_a_check_is_one_transaction_of_each_file(tmp_path: Path) -> None:
+    ended: list[str] = []
+
+    def note(connection: sa.Connection) -> None:
+        ended.append(Path(str(connection.engine.url.database)).stem)
+
+    with instance_with(EMBEDDED, tmp_path / "embedded") as instance:
+        JOB.execute_in_process(instance=instance)
+        sa.event.listen(sa.Engine, "commit", note)
+        try:
+            instance.event_log_storage.store_event_batch(planned(f"{RUN}0", "is_counted", "is_right"))
+            assert ended.count(f"{RUN}0") == 2  # the tables of a new run, and what is stored
+            ended.clear()
+            for one in planned(f"{RUN}0", "is_late"):
+                instance.event_log_storage.store_event(one)
+        finally:
+            sa.event.remove(sa.Engine, "commit", note)
+    # The run's own first: what is in the index is in the run's log.
+    assert ended == [f"{RUN}0", "index", f"{RUN}0", "index"]
 
 
 @pytest.mark.parametrize(("wrote", "reads"), [("stock", EMBEDDED), ("embedded", STOCK)])

@@ -56,7 +56,11 @@ def test_whenever_the_disk_fills_up_the_cycle_ends_with_advice_and_the_next_one_
     """From before the run is created to its last steps; the pool's database is on that disk, too, in one."""
     advice = []
     with disk() as one:
-        for transactions, with_pool in ((3, False), (90, True), (150, False), (210, False), (270, False)):
+        assert project.cycle().succeeded
+        of_a_cycle = EVERYTHING - one.left
+        assert of_a_cycle > 100
+        late = [(int(of_a_cycle * share), False) for share in (0.4, 0.6, 0.8)]
+        for transactions, with_pool in ((3, False), (90, True), *late):
             one.with_pool = with_pool
             one.left = transactions
             try:
