@@ -22,7 +22,6 @@ from warmup_pipeline.warmup.checks import (
     cannot_judge,
     judge_each_pool,
     judge_together,
-    note_verdicts,
 )
 from warmup_pipeline.warmup.world import World
 
@@ -58,8 +57,10 @@ def _checks_of(
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         asked = {key.name for key in context.selected_asset_check_keys}
         with guarded(context.resources.warmup, context.log, []) as world:
-            with world.store.read() as tx:
-                cycle = cycles.of_run(tx, root_run_id(context.run))
+            cycle = context.resources.warmup.cycle
+            if cycle is None:
+                with world.store.read() as tx:
+                    cycle = cycles.of_run(tx, root_run_id(context.run))
             verdicts: dict[str, Verdict] = {}
             broken: dict[str, Exception] = {}
             for spec in specs:
@@ -77,7 +78,6 @@ def _checks_of(
             said = verdicts
             if cycle is not None and verdicts:
                 said = judge_together(world, cycle, specs, verdicts)
-                note_verdicts(world, cycle.id, verdicts.values())
             for spec in specs:
                 # One that raised says so by its traceback.
                 if spec.name in said and spec.name not in broken:

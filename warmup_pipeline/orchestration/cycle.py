@@ -69,7 +69,9 @@ def own_cycle(context: dg.OpExecutionContext | dg.AssetExecutionContext, world: 
     again = context.run.parent_run_id is not None and not access.taken_up
     access.taken_up = True
     find = lifecycle.take_up_cycle if again else lifecycle.cycle_of_run
-    return find(world, root_run_id(context.run))
+    cycle = find(world, root_run_id(context.run))
+    access.cycle = cycle
+    return cycle
 
 
 def _has_cycle(context: dg.OpExecutionContext, world: World) -> bool:

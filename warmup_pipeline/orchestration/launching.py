@@ -36,6 +36,7 @@ from warmup_pipeline.orchestration.names import (
 )
 from warmup_pipeline.settings import Settings
 from warmup_pipeline.store import cycles, pools
+from warmup_pipeline.store.pools import Pool
 from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.health_report import CheckResult
@@ -88,9 +89,22 @@ def run_cycle(
         sqlalchemy.exc.SQLAlchemyError: Dagster's own history cannot be used; the pool is free again.
     """
     found = settings or Settings.from_environment()
-    policy = load_policy(found.policy)
-    with open_store(found) as store, store.read() as tx:
-        clock = pools.get(tx, pool)
+    # Open until the run is over: the last one that closes an embedded database writes its log back.
+    with open_store(found) as store:
+        with store.read() as tx:
+            clock = pools.get(tx, pool)
+        return _run(instance, pool, clock, at, found, job or _cycle_job())
+
+
+def _run(
+    instance: dg.DagsterInstance,
+    pool: str,
+    clock: Pool,
+    at: datetime | None,
+    settings: Settings,
+    job: dg.JobDefinition,
+) -> RanCycle:
+    policy = load_policy(settings.policy)
     stepped = clock.clock is ClockKind.STEPPED
     tick = clock.now(utc_now().replace(microsecond=0)) if stepped or at is None else at
     tags = {
@@ -99,21 +113,18 @@ def run_cycle(
         POLICY_TAG: f"{policy.name}@{policy.fingerprint}",
         PARTITION_TAG: local_day(tick, policy.zone).isoformat(),
     }
-    definition = job or _cycle_job()
     if at is not None and not stepped:
         tags[EXACT_TAG] = "true"
-    run = instance.create_run_for_job(
-        definition, tags=tags, run_config=_QUIET_CONSOLE, remote_job_origin=_ORIGIN
-    )
+    run = instance.create_run_for_job(job, tags=tags, run_config=_QUIET_CONSOLE, remote_job_origin=_ORIGIN)
     try:
-        result = execute_run(InMemoryJob(definition), run, instance, raise_on_error=False)
+        result = execute_run(InMemoryJob(job), run, instance, raise_on_error=False)
     except SQLAlchemyError:
         # Dagster's own history cannot be written, so nothing in there will ever say that the run has ended.
         with suppress(StoreError):
-            _give_back(found, run.run_id)
+            _give_back(settings, run.run_id)
         raise
     if not result.success and _was_interrupted(instance, run.run_id):
-        _give_back(found, run.run_id)
+        _give_back(settings, run.run_id)
         raise KeyboardInterrupt
     return RanCycle(run.run_id, result.success)
 

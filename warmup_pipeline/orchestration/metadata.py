@@ -18,6 +18,7 @@ from warmup_pipeline.orchestration.text import markdown_table
 from warmup_pipeline.store import preview, rows
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.dictionary import column_description
+from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.schema import metadata as tables
 from warmup_pipeline.warmup.world import StepReport, World
 
@@ -73,49 +74,45 @@ def materialization_metadata(
         note = today is not None and rows.is_to_be_noted(tx, table, counted, today=today)
         if cycle is not None and table_name in LOG_TABLES:
             shown["rows_this_cycle"] = rows.count(tx, table, cycle_id=cycle.id)
+        if cycle is not None:
+            local = cycle.tick.astimezone(world.policy.zone)
+            shown |= {"tick": f"{local:%Y-%m-%d %H:%M}", "pool": cycle.pool, "mode": cycle.mode}
+            shown |= _opened(tx, world, cycle, table)
     if note and cycle is not None:
         with world.store.write() as tx:
             rows.note_counted(tx, table, counted, today=cycle.day)
-    if cycle is not None:
-        local = cycle.tick.astimezone(world.policy.zone)
-        shown |= {"tick": f"{local:%Y-%m-%d %H:%M}", "pool": cycle.pool, "mode": cycle.mode}
-        shown |= _opened(world, cycle, table)
     if report.notes:
         shown["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in report.notes))
     return shown
 
 
-def _opened(world: World, cycle: Cycle, table: sa.Table) -> dict[str, Any]:
+def _opened(tx: Transaction, world: World, cycle: Cycle, table: sa.Table) -> dict[str, Any]:
     """Return what somebody who opens the asset sees of it: some rows, and a picture where there is one."""
     what = PREVIEWS[table.name]
     of_cycle = cycle.id if table.name in LOG_TABLES else None
     shown: dict[str, Any] = {}
-    with world.store.read() as tx:
-        found = preview.some_rows(
-            tx,
-            table,
-            what.columns,
-            pool=None if table.name == "daily_summary" else cycle.pool,
-            cycle_id=of_cycle,
-            day=cycle.day if table.name == "daily_summary" else None,
-            order=what.order,
-            limit=what.rows,
+    found = preview.some_rows(
+        tx,
+        table,
+        what.columns,
+        pool=None if table.name == "daily_summary" else cycle.pool,
+        cycle_id=of_cycle,
+        day=cycle.day if table.name == "daily_summary" else None,
+        order=what.order,
+        limit=what.rows,
+    )
+    if found:
+        # Local time, as everything that people read.
+        local = [
+            [value.astimezone(world.policy.zone) if isinstance(value, datetime) else value for value in row]
+            for row in found
+        ]
+        shown["preview"] = dg.MetadataValue.md(
+            world.redactor.text(markdown_table([n.removesuffix("_chip_id") for n in what.columns], local))
         )
-        if found:
-            # Local time, as everything that people read.
-            local = [
-                [
-                    value.astimezone(world.policy.zone) if isinstance(value, datetime) else value
-                    for value in row
-                ]
-                for row in found
-            ]
-            shown["preview"] = dg.MetadataValue.md(
-                world.redactor.text(markdown_table([n.removesuffix("_chip_id") for n in what.columns], local))
-            )
-        picture = pictures.of_asset(tx, table.name, cycle)
-        if picture is not None:
-            shown["picture"] = dg.MetadataValue.md(picture)
-        if table.name == "daily_summary":
-            shown |= daily_history(tx, cycle)
+    picture = pictures.of_asset(tx, table.name, cycle)
+    if picture is not None:
+        shown["picture"] = dg.MetadataValue.md(picture)
+    if table.name == "daily_summary":
+        shown |= daily_history(tx, cycle)
     return shown

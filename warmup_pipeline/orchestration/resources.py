@@ -17,6 +17,7 @@ import dagster as dg
 
 from warmup_pipeline.assembly import open_reading_world, open_store, open_world, utc_now
 from warmup_pipeline.settings import Settings
+from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.world import StandardLog, StepLog, World
 
@@ -49,6 +50,8 @@ class WarmupAccess:
         """What our own code raised in a step of this run that went on with everybody else."""
         self.taken_up = False
         """A step of this run has asked for its cycle: see ``cycle.own_cycle``."""
+        self.cycle: Cycle | None = None
+        """This run's cycle as a step last found it, for those who only need to know which one it is."""
 
     def world(self, log: StepLog) -> World:
         """Return the world, opened on first use, with the log of the step that asks."""

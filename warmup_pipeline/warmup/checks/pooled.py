@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from warmup_pipeline.domain.health import STALE_AFTER, Severity, Verdict, together
-from warmup_pipeline.store import pools, verdicts
+from warmup_pipeline.domain.health import STALE_AFTER, Severity, Verdict, health_of, together
+from warmup_pipeline.store import cycles, pools, verdicts
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.verdicts import Kept
 from warmup_pipeline.warmup.checks.spec import CheckSpec
@@ -31,7 +31,7 @@ def cannot_judge(name: str) -> Verdict:
 def judge_together(
     world: World, cycle: Cycle, specs: Sequence[CheckSpec], own: Mapping[str, Verdict]
 ) -> dict[str, Verdict]:
-    """Keep what checks say of a cycle's pool; return what they say of all pools, by check.
+    """Keep what checks say of a cycle's pool, in its health too; return what they say of all pools, by check.
 
     Args:
         world: what to work with.
@@ -39,11 +39,11 @@ def judge_together(
         specs: the checks.
         own: their verdicts on its pool, by check; of one that could not judge, that it could not.
     """
+    # They stay: what a gateway said is in some of them.
+    clean = [replace(one, summary=world.redactor.text(one.summary)) for one in own.values()]
     with world.store.write() as tx:
-        # They stay: what a gateway said is in some of them.
-        clean = [replace(one, summary=world.redactor.text(one.summary)) for one in own.values()]
         verdicts.keep(tx, cycle.pool, clean, at=cycle.tick)
-    with world.store.read() as tx:
+        cycles.worsen_health(tx, cycle.id, health_of(own.values()))
         kept = verdicts.of_other_pools(tx, cycle.pool, own.keys())
     shown = {}
     for spec in specs:
