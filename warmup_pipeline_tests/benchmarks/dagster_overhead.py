@@ -10,7 +10,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,31 +33,35 @@ from warmup_pipeline.warmup.world import StandardLog
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_FLOORS: Final = ("no_op", "no_op_assets", "no_op_stock")
 _AUDIT: Final = _ROOT / "warmup_pipeline" / "data" / "audit"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A cycle of the audited pool (six chips take part) beside a job that does nothing.
+    """A cycle of the audited pool (six chips take part) beside jobs that do nothing in as many steps.
 
     Attributes:
         steps: steps of either run.
         events: entries in the log of a cycle's run, and of a run that does nothing.
-        cycle_s: seconds of each cycle's run.
-        no_op_s: seconds of each run that does nothing.
-        no_op_assets_s: seconds of each run that does nothing, but has the cycle's assets and checks for Dagster
-            to keep the books of.
+        seconds: of each run that was counted, by what ran: ``cycle``; ``no_op``; ``no_op_assets``, which does
+            nothing either, but has the cycle's assets and checks for Dagster to keep the books of; and
+            ``no_op_stock``, the plain one on Dagster's own storage of events and runs.
+        processor_s: seconds of processor time of each, of all threads of the process.
         ratio: median of cycle / no-op, round by round.
-        ratio_to_assets: median of cycle / no-op assets, round by round.
+        ratio_to_assets: the same, to the one that has the assets and checks.
+        ratio_to_stock: the same, to the plain one as Dagster ships.
+        processor_ratios: the three ratios of processor time, in this order.
     """
 
     steps: int
     events: tuple[int, int]
-    cycle_s: Sequence[float]
-    no_op_s: Sequence[float]
-    no_op_assets_s: Sequence[float]
+    seconds: Mapping[str, Sequence[float]]
+    processor_s: Mapping[str, Sequence[float]]
     ratio: float
     ratio_to_assets: float
+    ratio_to_stock: float
+    processor_ratios: tuple[float, float, float]
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -70,38 +74,50 @@ def run(rounds: int = 9) -> Measured:
     Args:
         rounds: how many of each are counted.
     """
-    cycle_s, no_op_s, no_op_assets_s = [], [], []
-    with _home() as (settings, instance):
+    seconds: dict[str, list[float]] = {name: [] for name in ("cycle", *_FLOORS)}
+    processor: dict[str, list[float]] = {name: [] for name in seconds}
+    # The simulator stays up between cycles, as for `warmup demo`: each run finds it there.
+    with _home() as (settings, instance, stock), open_world(settings, log=StandardLog()):
         access = lambda: WarmupAccess(lambda: settings)  # noqa: E731
         job = build_defs(resource_overrides={RESOURCE: warmup_resource(access)}).resolve_job_def(CYCLE_JOB)
         ran = launching.run_cycle(instance, "default", settings=settings, job=job)
         steps = _steps(instance, ran.run_id)
         empty, empty_assets = _empty_job(steps), _empty_assets_job()
+
+        def cycle() -> None:
+            ran = launching.run_cycle(instance, "default", settings=settings, job=job)
+            if not ran.succeeded:
+                raise RuntimeError(f"the cycle of run {ran.run_id} failed: nothing was measured")
+
+        what: dict[str, Callable[[], object]] = {
+            "cycle": cycle,
+            "no_op": lambda: empty.execute_in_process(instance=instance, run_config=_QUIET),
+            "no_op_assets": lambda: empty_assets.execute_in_process(instance=instance, run_config=_QUIET),
+            "no_op_stock": lambda: empty.execute_in_process(instance=stock, run_config=_QUIET),
+        }
         nothing = empty.execute_in_process(instance=instance, run_config=_QUIET)
         shown = empty_assets.execute_in_process(instance=instance, run_config=_QUIET)
         if _steps(instance, shown.run_id) != steps:
             raise RuntimeError("the job of empty assets has another number of steps than the cycle")
+        what["no_op_stock"]()
         events = len(instance.all_logs(ran.run_id)), len(instance.all_logs(nothing.run_id))
         for _ in range(rounds):
-            before = time.perf_counter()
-            ran = launching.run_cycle(instance, "default", settings=settings, job=job)
-            between = time.perf_counter()
-            empty.execute_in_process(instance=instance, run_config=_QUIET)
-            no_op_s.append(time.perf_counter() - between)
-            again = time.perf_counter()
-            empty_assets.execute_in_process(instance=instance, run_config=_QUIET)
-            no_op_assets_s.append(time.perf_counter() - again)
-            cycle_s.append(between - before)
-            if not ran.succeeded:
-                raise RuntimeError(f"the cycle of run {ran.run_id} failed: nothing was measured")
+            for name, do in what.items():
+                before, before_s = time.process_time(), time.perf_counter()
+                do()
+                seconds[name].append(time.perf_counter() - before_s)
+                processor[name].append(time.process_time() - before)
+    ratios = [_ratio(seconds["cycle"], seconds[floor]) for floor in _FLOORS]
+    first, second, third = (_ratio(processor["cycle"], processor[floor]) for floor in _FLOORS)
     return Measured(
         steps=steps,
         events=events,
-        cycle_s=[round(s, 3) for s in cycle_s],
-        no_op_s=[round(s, 3) for s in no_op_s],
-        no_op_assets_s=[round(s, 3) for s in no_op_assets_s],
-        ratio=_ratio(cycle_s, no_op_s),
-        ratio_to_assets=_ratio(cycle_s, no_op_assets_s),
+        seconds={name: [round(s, 3) for s in taken] for name, taken in seconds.items()},
+        processor_s={name: [round(s, 3) for s in taken] for name, taken in processor.items()},
+        ratio=ratios[0],
+        ratio_to_assets=ratios[1],
+        ratio_to_stock=ratios[2],
+        processor_ratios=(first, second, third),
     )
 
 
@@ -110,8 +126,8 @@ def _ratio(ours: Sequence[float], floor: Sequence[float]) -> float:
 
 
 @contextmanager
-def _home() -> Iterator[tuple[Settings, dg.DagsterInstance]]:
-    """Open a Dagster home of its own with the audited pool in it."""
+def _home() -> Iterator[tuple[Settings, dg.DagsterInstance, dg.DagsterInstance]]:
+    """Open a Dagster home of its own with the audited pool in it, and one with Dagster's own storage."""
     before, home = Path.cwd(), os.environ.get("DAGSTER_HOME")
     with ExitStack() as stack:
         root = Path(stack.enter_context(TemporaryDirectory(prefix="warmup-benchmark-")))
@@ -128,7 +144,10 @@ def _home() -> Iterator[tuple[Settings, dg.DagsterInstance]]:
                     _AUDIT / "chip_interactions.csv",
                     stepped_from=STARTS_AT,
                 )
-            yield settings, stack.enter_context(dg.DagsterInstance.get())
+            (root / "stock").mkdir()
+            (root / "stock" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+            stock = stack.enter_context(dg.DagsterInstance.from_config(str(root / "stock")))
+            yield settings, stack.enter_context(dg.DagsterInstance.get()), stock
         finally:
             os.chdir(before)
             if home is None:
