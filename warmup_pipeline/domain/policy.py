@@ -24,6 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from warmup_pipeline.domain.values import PHASE_ORDER, Phase, TrustLevel
 
+_LEVELS: Final = tuple(TrustLevel)
+
 HARD_CAPS: Final[Mapping[Phase, tuple[int, int]]] = {
     Phase.REPOUSO: (0, 0),
     Phase.SETUP: (2, 5),
@@ -270,7 +272,7 @@ class Policy(_Data):
 
     def level_of(self, score: int) -> TrustLevel:
         """Return the trust level of a score in 0-100."""
-        for level in TrustLevel:
+        for level in _LEVELS:
             if score >= self.trust_levels[level].at_least:
                 return level
         raise ValueError(f"a trust score is never below 0: {score}")

@@ -25,7 +25,7 @@ from warmup_pipeline.domain.values import (
     MessageState,
     Phase,
 )
-from warmup_pipeline.store import derivations, looks, rollups
+from warmup_pipeline.store import derivations, rollup_counts, rollups
 from warmup_pipeline.store.attempts import (
     count_of,
     failed,
@@ -484,8 +484,8 @@ def all_transitions(tx: Transaction, pool: str | None = None) -> list[Mapping[st
 
 def accepted_by_chip(tx: Transaction, pool: str) -> dict[str, int]:
     """Return how many messages of each chip a gateway has accepted, ever: by the roll-up of a long log."""
-    if pool in looks.long_logs(tx):
-        return rollups.accepted_by_chip(tx, pool)
+    if rollups.is_rolled_up(tx, pool):
+        return rollup_counts.accepted_by_chip(tx, pool)
     query = (
         sa.select(messages.c.sender_chip_id, sa.func.count())
         .where(messages.c.pool == pool, succeeded)

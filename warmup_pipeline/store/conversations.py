@@ -283,8 +283,8 @@ def _pairs_on(*, marked: bool) -> sa.Select[Any]:
         sa.select(opener, responder)
         .where(
             conversations.c.pool == sa.bindparam("in_pool"),
+            # One that was never opened has no day.
             conversations.c.opened_day == sa.bindparam("on_day"),
-            conversations.c.opened_at.is_not(None),
         )
         .distinct()
     )

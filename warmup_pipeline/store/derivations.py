@@ -5,7 +5,7 @@ derivation of the cycle reads and writes; :func:`judged`, which says that all of
 what is derived (``derived``), when time alone changes a score (``domain.trust``).
 
 A chip is derived anew where anything that its derived rows are made of may have changed since the pool's
-last derivation: its messages (the days that the roll-up was just brought up to), a message of its that
+last derivation: its messages (the conversations that were just put into the roll-up again), a message of its that
 counted for an hour and was not confirmed, an error that is a day old by now, its own row, a signal that
 brakes it, or the time at which time alone changes its score or its phase's rest. Where it was only its
 messages, and all that is judged of them came to the same, the chip is spared again. All chips are derived
@@ -30,12 +30,14 @@ from warmup_pipeline.store.bulk import update_rows
 from warmup_pipeline.store.counts import is_error
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
 from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
-from warmup_pipeline.store.rollups import provisional
+from warmup_pipeline.store.rollup_sums import provisional
+from warmup_pipeline.store.rollup_touches import Stage
 from warmup_pipeline.store.schema import (
     brake_signals,
     chip_derivations,
-    chip_message_touches,
     chips,
+    conversation_touches,
+    conversations,
     message_rollups,
     messages,
 )
@@ -174,7 +176,13 @@ def _by_messages() -> Sequence[sa.Select[tuple[str]]]:
     """Return the queries for chips whose messages come to something else, or may."""
     pool: sa.BindParameter[str] = sa.bindparam("in_pool")
     now: sa.BindParameter[Any] = sa.bindparam("now")
-    touches = chip_message_touches
+    touches = conversation_touches
+    touched = touches.join(conversations, conversations.c.id == touches.c.conversation_id)
+    by_now = sa.and_(
+        touches.c.pool == pool,
+        touches.c.stage == sa.literal_column(f"'{Stage.IN}'"),
+        touches.c.rolled_at == now,
+    )
     no_longer = sa.and_(
         messages.c.pool == pool,
         messages.c.sent_at > sa.bindparam("hour_before"),
@@ -182,7 +190,10 @@ def _by_messages() -> Sequence[sa.Select[tuple[str]]]:
         provisional,
     )
     return (
-        sa.select(touches.c.chip_id).where(touches.c.pool == pool, touches.c.rolled_at == now),
+        *(
+            sa.select(end).select_from(touched).where(by_now)
+            for end in (conversations.c.opener_chip_id, conversations.c.responder_chip_id)
+        ),
         sa.select(messages.c.sender_chip_id).where(no_longer),
         sa.select(messages.c.recipient_chip_id).where(no_longer),
         sa.select(messages.c.sender_chip_id).where(

@@ -63,20 +63,22 @@ def metrics(tx: Transaction, pool: str) -> dict[str, ChipMetrics]:
 def metrics_in(tx: Transaction, scope: Scope) -> dict[str, ChipMetrics]:
     """Return the stored metrics of the chips in a scope."""
     found = {}
-    for chip_id, kinds, *values in tx.connection.execute(_metrics(scope.kind), scope.asked).all():
-        named = dict(zip(metric_columns, values, strict=True))
-        found[chip_id] = ChipMetrics(media_kinds=_KINDS_OF[kinds], **named)
+    for chip_id, *values in tx.connection.execute(_metrics(scope.kind), scope.asked).all():
+        values[_PLACE_OF_KINDS] = _KINDS_OF[values[_PLACE_OF_KINDS]]
+        found[chip_id] = ChipMetrics(*values)
     return found
 
 
+_FIELDS: Final = tuple(ChipMetrics.__dataclass_fields__)
+_PLACE_OF_KINDS: Final = _FIELDS.index("media_kinds")
 _KINDS_OF = tuple(frozenset(_KINDS[:n]) for n in range(len(_KINDS) + 1))
 
 
 @cache
 def _metrics(kind: Kind) -> sa.Select[Any]:
-    return sa.select(
-        chip_metrics.c.chip_id, chip_metrics.c.media_kinds, *(chip_metrics.c[name] for name in metric_columns)
-    ).where(in_scope(chip_metrics, kind))
+    return sa.select(chip_metrics.c.chip_id, *(chip_metrics.c[name] for name in _FIELDS)).where(
+        in_scope(chip_metrics, kind)
+    )
 
 
 def computed_at(tx: Transaction, pool: str) -> dict[str, datetime]:

@@ -362,7 +362,8 @@ conversations = Table(
     Index("ix_conversations_pool_state_next_due_at", "pool", "state", "next_due_at"),
     Index("ix_conversations_pair_key_created_at", "pair_key", "created_at"),
     Index("ix_conversations_pool_opened_at", "pool", "opened_at"),
-    Index("ix_conversations_pool_opened_day", "pool", "opened_day"),
+    # Who opened with whom on a day is in the index itself.
+    Index("ix_conversations_opened", "pool", "opened_day", "opener_chip_id", "responder_chip_id"),
     Index("ix_conversations_opener_chip_id", "opener_chip_id"),
     Index("ix_conversations_responder_chip_id", "responder_chip_id"),
     comment="Threads of turns between two chips.",
@@ -496,6 +497,13 @@ messages = Table(
         sqlite_where=sa.text("confirmable IS 1 AND confirmed_at IS NULL"),
         postgresql_where=sa.text("confirmable IS true AND confirmed_at IS NULL"),
     ),
+    Index(
+        "ix_messages_failed",
+        "sender_chip_id",
+        "sent_at",
+        sqlite_where=sa.text("state = 'failed'"),
+        postgresql_where=sa.text("state = 'failed'"),
+    ),
     comment="Every turn whose HTTP call began, or was about to.",
 )
 
@@ -530,12 +538,8 @@ chip_message_days = Table(
     Column("day", Date, nullable=False),
     Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
     *_sums(),
-    Column("last_error_at", UtcDateTime),
-    Column("last_sent_at", UtcDateTime),
     PrimaryKeyConstraint("chip_id", "day"),
     Index("ix_chip_message_days_pool_day", "pool", "day"),
-    Index("ix_chip_message_days_chip_id_last_error_at", "chip_id", "last_error_at"),
-    Index("ix_chip_message_days_chip_id_last_sent_at", "chip_id", "last_sent_at"),
     comment="Roll-up of a long message log: what each chip's messages of each local day come to.",
 )
 
@@ -549,16 +553,16 @@ chip_message_totals = Table(
     comment="The sums of chip_message_days over all days.",
 )
 
-chip_message_touches = Table(
-    "chip_message_touches",
+conversation_touches = Table(
+    "conversation_touches",
     metadata,
-    _chip("chip_id"),
-    Column("day", Date, nullable=False),
+    Column("conversation_id", Id, ForeignKey("conversations.id"), primary_key=True),
     Column("pool", String(64), ForeignKey("pools.name"), nullable=False),
-    Column("rolled_at", UtcDateTime, comment="The tick that rolled the day up again; empty until then."),
-    PrimaryKeyConstraint("chip_id", "day"),
-    Index("ix_chip_message_touches_pool_rolled_at", "pool", "rolled_at"),
-    comment="Days of chips whose messages changed: what the roll-up has to look at again.",
+    Column("stage", String(16), nullable=False, comment="Whether it is out of the roll-up, or in it again."),
+    Column("rolled_at", UtcDateTime, comment="The tick that put it in again; empty until then."),
+    CheckConstraint("stage IN ('noted', 'out', 'taken_up', 'in')", name="stage_known"),
+    Index("ix_conversation_touches_stage_pool", "stage", "pool"),
+    comment="Conversations whose messages changed: out of the roll-up until the next derivation.",
 )
 
 chip_derivations = Table(
@@ -585,6 +589,7 @@ message_rollups = Table(
     metadata,
     Column("pool", String(64), ForeignKey("pools.name"), primary_key=True),
     Column("since", UtcDateTime, nullable=False, comment="The tick at which its log had become long."),
+    Column("rolled_until", Id, comment="How far the first roll-up has got, by id; empty: through all."),
     Column("verified_on", Date, comment="Last local day on which it was found equal to the whole log."),
     Column("derived_at", UtcDateTime, comment="The tick that last derived what has changed of its chips."),
     Column("derived_on", Date, comment="The local day of that tick."),

@@ -21,6 +21,7 @@ from warmup_pipeline.store.attempts import count_of, failed, old_attempt, succee
 from warmup_pipeline.store.bulk import insert_rows, write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
+from warmup_pipeline.store.rollup_sums import not_searched_by
 from warmup_pipeline.store.schema import (
     activities,
     chip_message_days,
@@ -84,7 +85,10 @@ def day_sums(tx: Transaction, day: date, pool: str | None = None) -> dict[str, C
     rolled_up = pool is not None and rollups.speaks_for(tx, pool)
 
     def of(chip_id: str, its_pool: str) -> ChipDay:
-        return found.setdefault(chip_id, ChipDay(its_pool))
+        one = found.get(chip_id)
+        if one is None:
+            one = found[chip_id] = ChipDay(its_pool)
+        return one
 
     def run(query: str) -> Iterable[Any]:
         asked = {"on_day": day} if pool is None else {"on_day": day, "in_pool": pool}
@@ -207,7 +211,7 @@ def _day_queries(*, one_pool: bool) -> Mapping[str, sa.Select[Any]]:
         )
         # Not in the order of the index on senders: SQLite would go through every decision ever made for it.
         .group_by(
-            rollups.not_searched_by(presend_validations.c.sender_chip_id),
+            not_searched_by(presend_validations.c.sender_chip_id),
             presend_validations.c.pool,
             presend_validations.c.reason,
         )

@@ -84,7 +84,22 @@ def one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({words})", name=f"{column}_known")
 
 
-JsonDocument = sa.JSON()
+class _Document(sa.TypeDecorator[Any]):
+    """JSON, of which an empty document is made without an encoder: most counts by reason are empty."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        """Return what makes a stored value."""
+        make = super().bind_processor(dialect)
+        if make is None:
+            return None
+        empty = make({})
+        return lambda value: empty if value == {} else make(value)
+
+
+JsonDocument = _Document()
 """A small document: counts by reason, parts of a score. Never a list that grows."""
 
 Json = dict[str, Any]

@@ -8,6 +8,7 @@ Source: domain.md, "Metrics, trust, phases" and "Brake and hold".
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
@@ -43,7 +44,15 @@ from warmup_pipeline.domain.phases import (
 from warmup_pipeline.domain.presend import ChipStanding, is_connected
 from warmup_pipeline.domain.trust import TrustInputs, TrustScore, days_until_more, trust_score
 from warmup_pipeline.domain.values import ChipStatus, ConnectionState, Phase, TrustLevel
-from warmup_pipeline.store import chips, connections, conversations, counts, derivations, rollups
+from warmup_pipeline.store import (
+    chips,
+    connections,
+    conversations,
+    counts,
+    derivations,
+    rollup_counts,
+    rollups,
+)
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
@@ -80,17 +89,29 @@ def brakes(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, 
 
 def holds(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, Hold]:
     """Return why, and until when, each chip in a scope that is degraded or braked does not move on."""
+    return _holds(tx, world, scope, at, chips.in_scope_of(tx, scope), derived_store.metrics_in(tx, scope))
+
+
+def _holds(
+    tx: Transaction,
+    world: World,
+    scope: Scope,
+    at: datetime,
+    every_chip: Sequence[Chip],
+    metrics: Mapping[str, ChipMetrics],
+) -> dict[str, Hold]:
     signals = chips.last_brake_signals(tx, scope.pool, since=at - _SIGNAL_LOOK_BACK)
-    metrics = derived_store.metrics_in(tx, scope)
     found: dict[str, Hold] = {}
-    for chip in chips.in_scope_of(tx, scope):
+    for chip in every_chip:
         if chip.status is ChipStatus.DEGRADED:
             measured = metrics.get(chip.id)
             errors = [chip.last_error_at, measured.last_error_at if measured else None]
             last = max((one for one in errors if one is not None), default=None)
             found[chip.id] = degraded_hold(chip.status_reason, last, chip.status_since)
             continue
-        mine = [BrakeSignal(kind, when) for kind, when in signals.get(chip.id, ())]
+        if chip.id not in signals:
+            continue
+        mine = [BrakeSignal(kind, when) for kind, when in signals[chip.id]]
         hold = hold_of(mine, world.policy, at)
         if hold is not None:
             found[chip.id] = hold
@@ -130,7 +151,7 @@ def compute_metrics(
     if wholly or not rollups.serves(tx, pool, at=at):
         summed = counts.counts(tx, pool, at=at, day=day)
     else:
-        summed = rollups.counts(tx, pool, at=at, day=day, derived_at=scope.at)
+        summed = rollup_counts.counts(tx, pool, at=at, day=day, derived_at=scope.at)
     balances = chips.balances(tx, pool)
     partners = conversations.partners_on(tx, pool, day, scope=scope)
     return {
@@ -169,6 +190,24 @@ def _metrics(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[
 
 def _judged_alike(one: ChipMetrics, other: ChipMetrics) -> bool:
     return len(one.media_kinds) == len(other.media_kinds) and bool(_JUDGED(one) == _JUDGED(other))
+
+
+ROLLING_UP_FOR: Final = timedelta(seconds=60)
+"""How long a cycle rolls up a log that has become long; the next one goes on."""
+
+
+def _roll_up(world: World, cycle: Cycle) -> None:
+    """Roll up a log that has become long: in parts, so that neither the cycle's lease nor others wait for it."""
+    with world.store.write() as tx:
+        hold_pool(world, tx, cycle)
+        if rollups.is_due(tx, cycle.pool):
+            rollups.begin(tx, cycle.pool, at=cycle.tick)
+    until = world.now() + ROLLING_UP_FOR
+    is_done = False
+    while not is_done and world.now() < until:
+        with world.store.write() as tx:
+            hold_pool(world, tx, cycle)
+            is_done = rollups.go_on(tx, cycle.pool)
 
 
 def _begin(tx: Transaction, world: World, pool: str, at: datetime) -> Scope:
@@ -315,8 +354,15 @@ def _facts(tx: Transaction, scope: Scope, at: datetime) -> dict[str, tuple[Chip,
 
 def _eligibility(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, Eligibility]:
     zone = world.policy.zone
-    held = holds(tx, world, scope, at)
     facts_of = _facts(tx, scope, at)
+    held = _holds(
+        tx,
+        world,
+        scope,
+        at,
+        [chip for chip, _ in facts_of.values()],
+        {chip_id: facts.metrics for chip_id, (_, facts) in facts_of.items()},
+    )
     found = {
         chip_id: eligibility(facts, world.policy, at=at, zone=zone)
         for chip_id, (chip, facts) in facts_of.items()
@@ -380,6 +426,7 @@ def derive_standing(tx: Transaction, world: World, pool: str, at: datetime) -> N
 
 def derive_chip_metrics(world: World, cycle: Cycle) -> StepReport:
     """Recompute chips' metrics from the log: of a long one, those of chips of which anything has changed."""
+    _roll_up(world, cycle)
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
         scope = _begin(tx, world, cycle.pool, cycle.tick)

@@ -171,21 +171,29 @@ def _row(
     mine = list(chip_days)
     one = mine[0] if len(mine) == 1 else _together(mine)
     by_type = {kind: _sorted(states) for kind, states in _sorted(one.activities).items()}
+    planned = executed = 0
+    for states in by_type.values():
+        planned += sum(states.values())
+        executed += states.get("executed", 0)
     return {
         "day": day,
         "scope": scope,
         "scope_id": scope_id,
         "as_of": until,
         "final": as_of is None,
-        "planned": sum(sum(states.values()) for states in by_type.values()),
-        "executed": sum(states.get("executed", 0) for states in by_type.values()),
+        "planned": planned,
+        "executed": executed,
         "activities": by_type,
         "conversa_par_succeeded": one.succeeded,
         "conversa_par_failed": one.failed_attempts,
         "conversa_par_success_rate": _rate(one.succeeded, one.failed_attempts),
         "deferrals": _sorted(one.deferrals),
         "blocks": _sorted(one.blocks),
-        **{name: getattr(one, name) for name in _COUNTS},
+        "sent": one.sent,
+        "received": one.received,
+        "delivered": one.delivered,
+        "failed": one.failed,
+        "unknown": one.unknown,
         "conversations_opened": one.opened,
         "transitions": one.transitions,
         "health": None,
@@ -199,18 +207,20 @@ def _sorted(of: Mapping[str, Kept]) -> dict[str, Kept]:
     return dict(sorted(of.items())) if len(of) > 1 else dict(of)
 
 
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    # Chip by chip: most have nothing to add.
+    for name, count in more.items():
+        counts[name] = counts.get(name, 0) + count
+
+
 def _together(chip_days: Sequence[ChipDay]) -> ChipDay:
     """Return what chips did together."""
     every = ChipDay("")
-    activities: dict[str, Counter[str]] = {}
-    deferrals: Counter[str] = Counter()
-    blocks: Counter[str] = Counter()
     for one in chip_days:
         for kind, states in one.activities.items():
-            activities.setdefault(kind, Counter()).update(states)
-        deferrals.update(one.deferrals)
-        blocks.update(one.blocks)
-    every.activities, every.deferrals, every.blocks = dict(activities), deferrals, blocks
+            _add(every.activities.setdefault(kind, {}), states)
+        _add(every.deferrals, one.deferrals)
+        _add(every.blocks, one.blocks)
     for name in (*_COUNTS, "succeeded", "failed_attempts", "opened", "transitions"):
         setattr(every, name, sum(getattr(one, name) for one in chip_days))
     return every

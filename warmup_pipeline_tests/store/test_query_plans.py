@@ -22,8 +22,8 @@ from warmup_pipeline.store import rows as row_counts
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.world import StepReport
-from warmup_pipeline_tests.benchmarks.longlog import fill
-from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab
+from warmup_pipeline_tests.benchmarks.longlog import POOL, fill
+from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, run_sql
 
 GROW: frozenset[str] = frozenset(
     {
@@ -74,7 +74,8 @@ LOOKING_BACK = (
 def an_ordinary_cycle(lab: Lab, chip_ids: Sequence[str]) -> Asked:
     """Return what a cycle of a long log asks, with its checks and what its assets' pages show."""
     with lab.store.write() as tx:
-        rollups.start(tx, lab.pool, at=lab.now)
+        rollups.begin(tx, lab.pool, at=lab.now)
+        assert rollups.go_on(tx, lab.pool)
     # The first looks of a day are at the whole.
     lab.cycles(2)
     for spec in CHECKS:
@@ -104,7 +105,7 @@ def aliases(statement: str) -> dict[str, str]:
     return {name: name for name in GROW} | {alias: table for table, alias in aliased if table in GROW}
 
 
-SHORT_INDEXES = ("_unused", "_unconfirmed", "_imported", "_running", "_one_open_per_pair")
+SHORT_INDEXES = ("_unused", "_unconfirmed", "_failed", "_imported", "_running", "_one_open_per_pair")
 """Indexes on a condition that few rows hold, however many there are."""
 
 
@@ -183,6 +184,21 @@ def test_on_sqlite_no_table_that_grows_is_gone_through_in_an_ordinary_cycle(sqli
         asked = an_ordinary_cycle(lab, [row["id"] for row in rows])
         assert gone_through_on_sqlite(sqlite_store, asked) == {}
         assert set(gone_through_on_sqlite(sqlite_store, {WHOLE: ()}).values()) == {"messages"}
+
+
+def test_on_sqlite_a_part_of_the_first_roll_up_reads_its_own_conversations_alone(sqlite_store: Store) -> None:
+    log = fill(sqlite_store, chip_count=20, count=2_000, per_day=20)
+    # Both with what is known of the tables, and as on an operator's machine.
+    for analysed in (True, False):
+        if not analysed:
+            run_sql(sqlite_store, "DELETE FROM sqlite_stat1")
+            sqlite_store.engine.dispose()
+        with sqlite_store.write() as tx:
+            rollups.begin(tx, POOL, at=log.at)
+        with what_is_asked(sqlite_store) as asked, sqlite_store.write() as tx:
+            assert not rollups.go_on(tx, POOL, most=50)
+        assert sum("chip_message_days" in statement for statement in asked) == 1
+        assert gone_through_on_sqlite(sqlite_store, asked) == {}
 
 
 @pytest.mark.usefixtures("tables_are_long")

@@ -149,7 +149,8 @@ def test_a_pool_without_chips_taking_part_is_not_pairable(sqlite_store: Store) -
 
 def begin_a_roll_up(lab: Lab) -> None:
     with lab.store.write() as tx:
-        rollups.start(tx, lab.pool, at=lab.now)
+        rollups.begin(tx, lab.pool, at=lab.now)
+        assert rollups.go_on(tx, lab.pool)
     lab.cycle()
 
 
@@ -162,7 +163,7 @@ def test_of_a_long_log_a_row_edited_behind_it_is_found_the_next_day_at_the_lates
     # In the evening nothing happens any more that would have those days looked at again.
     lab.move_to(MORNING + timedelta(hours=14))
     lab.cycles(3)
-    run_sql(lab.store, "UPDATE messages SET state = 'failed', failure_class = 'recipient' WHERE turn = 1")
+    run_sql(lab.store, "UPDATE messages SET kind = 'audio' WHERE turn = 1")
     verdict = judge(lab.world)
     assert (verdict.passed, verdict.numbers["pools_summed_wholly"]) == (True, 0)
     lab.move_to(MORNING + timedelta(days=1))

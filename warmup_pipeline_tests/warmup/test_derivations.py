@@ -114,7 +114,8 @@ class Life:
             activities.know_types(tx, default_registry().types())
             chips.insert(tx, _CHIPS, [])
             if rolled_up:
-                rollups.start(tx, POOL, at=self.now)
+                rollups.begin(tx, POOL, at=self.now)
+                assert rollups.go_on(tx, POOL)
 
     def world(self) -> World:
         return replace(_a_world(), store=self.store, policy=_POLICIES[self.policy])

@@ -16,7 +16,7 @@ from typing import Final
 from warmup_pipeline.domain.health import Verdict
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.metrics import ChipMetrics, days_without_error
-from warmup_pipeline.store import audit, chips, derivations, rollups
+from warmup_pipeline.store import audit, chips, derivations, rollup_proof, rollups
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.audit import Found
 from warmup_pipeline.store.engine import Transaction
@@ -47,7 +47,7 @@ def metrics_match_log(world: World, only: str | None = None) -> Verdict:
                 continue
             today = local_day(at, world.policy.zone)
             rolled_up = rollups.is_rolled_up(tx, pool.name)
-            whole = not rolled_up or rollups.verified_on(tx, pool.name) != today
+            whole = not rolled_up or rollup_proof.verified_on(tx, pool.name) != today
             stored = derived_store.metrics(tx, pool.name)
             fresh = compute_metrics(tx, world, pool.name, at, wholly=whole)
             found = {i for i, one in fresh.items() if i not in stored or not _same(stored[i], one)}
@@ -55,9 +55,9 @@ def metrics_match_log(world: World, only: str | None = None) -> Verdict:
             compared += len(fresh)
             wholly += whole
             if rolled_up:
-                found |= rollups.wrong_days(tx, pool.name)
+                found |= rollup_proof.wrong_days(tx, pool.name)
                 if whole:
-                    found |= rollups.wrong_totals(tx, pool.name)
+                    found |= rollup_proof.wrong_totals(tx, pool.name)
                 if found:
                     wrong_in[pool.name] = found
                 elif whole:
@@ -79,11 +79,11 @@ def _note(world: World, wrong_in: Mapping[str, AbstractSet[str]], agreed: Mappin
     for pool, chip_ids in sorted(wrong_in.items()):
         with world.store.write() as tx:
             tx.lock_pool(pool)
-            rollups.touch_chips(tx, pool, chip_ids)
+            rollup_proof.roll_up_anew(tx, pool, chip_ids)
             derivations.look_again(tx, chip_ids)
     for pool, day in sorted(agreed.items()):
         with world.store.write() as tx:
-            rollups.verified(tx, pool, day)
+            rollup_proof.verified(tx, pool, day)
 
 
 _what_is_kept = attrgetter(*(name for name in derived_store.metric_columns if name != "days_without_error"))

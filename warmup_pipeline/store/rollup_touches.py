@@ -1,0 +1,176 @@
+"""What a change of the message log takes out of its roll-up, until it is put in again.
+
+Holds: :func:`take_out`, which every write of the log calls before it writes (``message_writes``), and
+:func:`add`, by which sums are put in and taken out. Do not add: putting in again (``rollups``).
+
+The roll-up holds, at every moment, what all conversations come to that are not out of it. One is taken out,
+with what the log says of it just then, before the first change after a derivation, and noted; the next
+derivation puts in what the log says of it by then. So what a cycle costs follows the conversations in which
+something happened, however long the log is and however much a chip does in a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
+from warmup_pipeline.store.rollup_sums import SUMS, of_conversations
+from warmup_pipeline.store.schema import (
+    chip_message_days,
+    chip_message_totals,
+    conversation_touches,
+    conversations,
+    message_rollups,
+    messages,
+    pools,
+)
+
+
+class Stage(StrEnum):
+    """Where a conversation stands that was touched."""
+
+    NOTED = "noted"
+    """About to be taken out, by the transaction that sees it like this."""
+    OUT = "out"
+    """Not in the roll-up."""
+    TAKEN_UP = "taken_up"
+    """About to be put in again, by the transaction that sees it like this."""
+    IN = "in"
+    """In the roll-up, by the tick it says."""
+
+
+_touches: Final = conversation_touches
+
+
+def take_out(
+    tx: Transaction, *, message_ids: Sequence[str] = (), conversation_ids: Sequence[str] = ()
+) -> None:
+    """Take out of the roll-ups what is about to change; a database without one pays no more than a question.
+
+    Args:
+        tx: the transaction, before it writes.
+        message_ids: messages that will change, or go.
+        conversation_ids: conversations to which messages will come.
+    """
+    if tx.memory is not None or not (message_ids or conversation_ids) or not _any_rolled_up(tx):
+        return
+    dialect = tx.connection.dialect.name
+    noted = 0
+    for by_message, ids in ((True, message_ids), (False, conversation_ids)):
+        statement = _noting(dialect, by_message=by_message)
+        for start in range(0, len(ids), ROWS_PER_STATEMENT):
+            some = {"touched": list(ids[start : start + ROWS_PER_STATEMENT])}
+            noted += int(tx.connection.execute(statement, some).rowcount)
+    if noted:
+        add(tx, _staged(Stage.NOTED), sign=-1)
+        tx.connection.execute(_out())
+
+
+def _any_rolled_up(tx: Transaction) -> bool:
+    """Whether the log of any pool is rolled up; who has asked keeps the first roll-up waiting on PostgreSQL."""
+    rows = tx.connection.execute(_pools_rolled_up()).all()
+    return any(row[1] is not None for row in rows)
+
+
+@cache
+def _pools_rolled_up() -> sa.Select[Any]:
+    both = pools.outerjoin(message_rollups, message_rollups.c.pool == pools.c.name)
+    query = sa.select(pools.c.name, message_rollups.c.pool).select_from(both)
+    return query.with_for_update(of=pools, read=True, key_share=True)
+
+
+@cache
+def _noting(dialect: str, *, by_message: bool) -> sa.Insert:
+    table = messages if by_message else conversations
+    conversation_id = messages.c.conversation_id if by_message else conversations.c.id
+    reached = sa.or_(
+        message_rollups.c.rolled_until.is_(None), conversation_id <= message_rollups.c.rolled_until
+    )
+    found = (
+        sa.select(conversation_id, table.c.pool, sa.literal_column(f"'{Stage.NOTED}'"))
+        .select_from(table.join(message_rollups, message_rollups.c.pool == table.c.pool))
+        .where(table.c.id.in_(sa.bindparam("touched", expanding=True)), reached)
+        .distinct()
+        .order_by(conversation_id)
+    )
+    insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return (
+        insert_into(_touches)
+        .from_select(["conversation_id", "pool", "stage"], found)
+        .on_conflict_do_update(
+            index_elements=["conversation_id"],
+            set_={"stage": Stage.NOTED, "rolled_at": None},
+            where=_touches.c.stage == Stage.IN,
+        )
+    )
+
+
+@cache
+def _staged(stage: Stage) -> sa.Subquery:
+    return (
+        sa.select(_touches.c.conversation_id)
+        .where(_touches.c.stage == sa.literal_column(f"'{stage}'"))
+        .subquery("chosen")
+    )
+
+
+@cache
+def _out() -> sa.Update:
+    return sa.update(_touches).where(_touches.c.stage == Stage.NOTED).values(stage=Stage.OUT)
+
+
+# -- putting in and taking out -------------------------------------------------------------------------
+
+
+def add(
+    tx: Transaction,
+    chosen: sa.FromClause,
+    *,
+    sign: int = 1,
+    asked: dict[str, Any] | None = None,
+    totals: bool = True,
+) -> None:
+    """Add to the roll-up (or take from it) what the log says of some conversations, by day and in all.
+
+    Args:
+        tx: the transaction.
+        chosen: a query with the column ``conversation_id``, each conversation once; the same object each time.
+        sign: 1 to put in, -1 to take out.
+        asked: the values of its parameters.
+        totals: add to the sums over all days, too.
+    """
+    days, in_all = _adding(tx.connection.dialect.name, chosen, sign)
+    for statement in (days, in_all) if totals else (days,):
+        tx.connection.execute(statement, asked or {})
+
+
+@cache
+def _adding(dialect: str, chosen: sa.FromClause, sign: int) -> tuple[sa.Insert, sa.Insert]:
+    insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    found = of_conversations(chosen).subquery("found")
+    added = []
+    for table, keys in ((chip_message_days, ("chip_id", "day")), (chip_message_totals, ("chip_id",))):
+        columns = [found.c[name] for name in keys]
+        sums = (
+            sa.select(
+                *columns, sa.func.max(found.c.pool), *(sign * sa.func.sum(found.c[name]) for name in SUMS)
+            )
+            # Without a WHERE of its own, SQLite reads ON CONFLICT as part of a join.
+            .where(sa.true())
+            .group_by(*columns)
+            .order_by(*columns)
+        )
+        adding = insert_into(table).from_select([*keys, "pool", *SUMS], sums)
+        added.append(
+            adding.on_conflict_do_update(
+                index_elements=list(keys),
+                set_={name: table.c[name] + adding.excluded[name] for name in SUMS},
+            )
+        )
+    return added[0], added[1]
