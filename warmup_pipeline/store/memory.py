@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date
 from functools import cache, wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
@@ -43,13 +42,15 @@ class Memory:
 
     Args:
         engine: its only writer.
-        by_day: names of tables of which :meth:`note_day` is told every changed row.
+
+    Attributes:
+        kept: what somebody keeps of each pool who asks :meth:`moved_in` for what has changed.
     """
 
-    def __init__(self, engine: Engine, *, by_day: frozenset[str] = frozenset()) -> None:
-        self.by_day = by_day
+    def __init__(self, engine: Engine) -> None:
+        self.kept: dict[str, object] = {}
         self._written: Counter[str] = Counter()
-        self._moved: Counter[str] = Counter()
+        self._moved: dict[str, set[str]] = {}
         self._known: dict[Any, tuple[tuple[int, ...], Any]] = {}
         self._open = 0
         self._overlap = False
@@ -154,40 +155,42 @@ class Memory:
     def forget(self, *_: Any) -> None:
         """Rely on nothing that is known any more."""
         self._known.clear()
+        self.kept.clear()
 
     def know(self, question: Any, tables: tuple[str, ...], found: Any) -> None:
         """Note what a read of tables would find now; whoever tells it does not change it afterwards."""
         if not self._overlap:
-            self._keep(question, ((0, *[self._written[name] for name in tables]), found))
+            self._keep(question, (tuple([self._written[name] for name in tables]), found))
 
     def _keep(self, question: Any, known: tuple[tuple[int, ...], Any]) -> None:
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[question] = known
 
-    def note_day(self, day: str) -> None:
-        """Note that a row of a local day has changed in the table that is watched by day."""
-        self._moved[day] += 1
+    @property
+    def is_overlapping(self) -> bool:
+        """Whether transactions are open at the same time: then nothing that is known is relied on."""
+        return self._overlap
 
-    def moves_until(self, day: date) -> int:
-        """Return how often rows of a local day, or of one before it, have changed."""
-        last = day.isoformat()
-        return sum(count for moved, count in self._moved.items() if moved <= last)
+    def note_message(self, pool: str, conversation_id: str) -> None:
+        """Note that a message of a conversation has changed, come or gone."""
+        self._moved.setdefault(pool, set()).add(conversation_id)
 
-    def recall(
-        self, question: Any, tables: tuple[str, ...], ask: Callable[[], Found], *, moves: int = 0
-    ) -> Found:
+    def moved_in(self, pool: str) -> set[str]:
+        """Return the conversations of a pool that have changed since this was last asked."""
+        return self._moved.pop(pool, set())
+
+    def recall(self, question: Any, tables: tuple[str, ...], ask: Callable[[], Found]) -> Found:
         """Return what is known, or ask and remember.
 
         Args:
             question: what is asked, hashable.
             tables: an answer is true until one of them is written to.
             ask: asks the database.
-            moves: an answer is true until this is another number.
         """
         if self._overlap:
             return ask()
-        state = (moves, *[self._written[name] for name in tables])
+        state = tuple([self._written[name] for name in tables])
         known = self._known.get(question)
         if known is None or known[0] != state:
             known = (state, ask())
@@ -252,35 +255,3 @@ def tell(tx: Transaction, read: Callable[..., Found], found: Found, *args: Any) 
     if tx.memory is not None:
         asked = cast("Any", read).__wrapped__
         tx.memory.know((asked, args, ()), _TABLES[asked], found)
-
-
-def remembered_until(
-    table: sa.Table,
-) -> Callable[
-    [Callable[Concatenate[Transaction, Asked], Found]], Callable[Concatenate[Transaction, Asked], Found]
-]:
-    """Mark a read that depends on its arguments, and on a table's rows up to a local day, alone.
-
-    The day is the argument ``until_day``. A memory must have been told to watch the table by day
-    (``store.scratch.scratch_store``).
-
-    Args:
-        table: the table, which has the day of each row.
-    """
-
-    def mark(
-        read: Callable[Concatenate[Transaction, Asked], Found],
-    ) -> Callable[Concatenate[Transaction, Asked], Found]:
-        @wraps(read)
-        def asked(tx: Transaction, *args: Asked.args, **named: Asked.kwargs) -> Found:
-            memory = tx.memory
-            if memory is None or table.name not in memory.by_day:
-                return read(tx, *args, **named)
-            question = (read, args, tuple(sorted(named.items())))
-            until = cast("date", named["until_day"])
-            moves = memory.moves_until(until)
-            return memory.recall(question, (), lambda: read(tx, *args, **named), moves=moves)
-
-        return cast("Callable[Concatenate[Transaction, Asked], Found]", asked)
-
-    return mark

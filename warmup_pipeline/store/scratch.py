@@ -23,7 +23,6 @@ from warmup_pipeline.store.bulk import upsert_rows
 from warmup_pipeline.store.engine import KEPT, Store, Transaction, new_engine
 from warmup_pipeline.store.memory import Memory
 from warmup_pipeline.store.prepared import PreparedConnection
-from warmup_pipeline.store.schema import messages
 
 _SUMMED: Final = "state, confirmable, confirmed_at, failure_class, kind, turn, sent_at, sent_day"
 """What sums of messages are made of."""
@@ -42,7 +41,7 @@ class ScratchStore(Store):
         super().__init__(f"sqlite:///{path}")
         # What listens to this one must hear of no other store's statements.
         self.engine = new_engine(self.url)
-        self.memory: Memory = Memory(self.engine, by_day=frozenset({messages.name}))
+        self.memory: Memory = Memory(self.engine)
         self._free = threading.Lock()
         self._kept: PreparedConnection | None = None
         self._driver: sqlite3.Connection | None = None
@@ -52,7 +51,7 @@ class ScratchStore(Store):
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("PRAGMA wal_autocheckpoint = 10000")
-            connection.create_function("warmup_day_moved", 1, self.memory.note_day)
+            connection.create_function("warmup_message_moved", 2, self.memory.note_message)
 
     def write(self) -> AbstractContextManager[Transaction, bool | None]:
         """Open a transaction that may write, as :meth:`Store.write`."""
@@ -150,6 +149,6 @@ def scratch_store(path: Path) -> Store:
         ):
             tx.connection.exec_driver_sql(
                 f"CREATE TRIGGER messages_{name} AFTER {when} ON messages "
-                f"BEGIN SELECT warmup_day_moved({row}.sent_day); END"
+                f"BEGIN SELECT warmup_message_moved({row}.pool, {row}.conversation_id); END"
             )
     return store

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from warmup_pipeline.store import counts, operators, pools, summaries
+from warmup_pipeline.store import operators, pools, summaries
 from warmup_pipeline.store.engine import Store, Transaction
 from warmup_pipeline.store.scratch import ScratchStore, scratch_store
 
@@ -47,29 +47,6 @@ def asked(scratch: Store) -> list[str]:
 def is_off(store: Store) -> bool:
     with store.read() as tx:
         return operators.kill_switches_at(tx, AT).covers("default", "a-chip")
-
-
-def test_sums_of_days_long_over_are_asked_once_until_a_message_of_such_a_day_moves(
-    scratch: Store, asked: list[str]
-) -> None:
-    def count() -> int:
-        with scratch.read() as tx:
-            counts.counts(tx, "default", at=AT, day=AT.date())
-            operators.kill_switches_at(tx, AT)
-        return sum("messages.sender_chip_id" in text for text in asked)
-
-    memory = scratch.memory
-    assert memory is not None
-    # Three sums at first: of the days long over, of yesterday, and of today.
-    assert count() == 3
-    assert count() == 4
-    memory.note_day("2026-03-02")
-    assert count() == 5
-    memory.note_day("2026-03-01")
-    assert count() == 7
-    memory.note_day("2026-02-28")
-    assert count() == 10
-    assert sum("FROM kill_switches" in text for text in asked) == 1
 
 
 def test_a_read_is_asked_once_until_its_table_is_written(scratch: Store, asked: list[str]) -> None:
