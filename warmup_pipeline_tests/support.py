@@ -27,7 +27,6 @@ from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import (
     claim,
     connections,
-    derive,
     forecast,
     lifecycle,
     pair,
@@ -37,7 +36,12 @@ from warmup_pipeline.warmup import (
     validate,
 )
 from warmup_pipeline.warmup.activities.registry import ActivityRegistry, default_registry
-from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.derive.age import derive_warming_day
+from warmup_pipeline.warmup.derive.eligibility import derive_phase_eligibility
+from warmup_pipeline.warmup.derive.metrics import derive_chip_metrics
+from warmup_pipeline.warmup.derive.standing import derive_standing
+from warmup_pipeline.warmup.derive.transitions import derive_phase_transitions
+from warmup_pipeline.warmup.derive.trust import derive_trust_scores
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.library import Library, load_library
 from warmup_pipeline.warmup.policies import load_policy
@@ -154,11 +158,11 @@ class Lab:
             "send_messages": send.send_messages(self.world, cycle),
         }
         reports |= {
-            "chip_metrics": derive.derive_chip_metrics(self.world, cycle),
-            "trust_scores": derive.derive_trust_scores(self.world, cycle),
-            "warming_day": derive.derive_warming_day(self.world, cycle),
-            "phase_eligibility": derive.derive_phase_eligibility(self.world, cycle),
-            "phase_transitions": derive.derive_phase_transitions(self.world, cycle),
+            "chip_metrics": derive_chip_metrics(self.world, cycle),
+            "trust_scores": derive_trust_scores(self.world, cycle),
+            "warming_day": derive_warming_day(self.world, cycle),
+            "phase_eligibility": derive_phase_eligibility(self.world, cycle),
+            "phase_transitions": derive_phase_transitions(self.world, cycle),
             "phase_forecast": forecast.derive_phase_forecast(self.world, cycle),
             "daily_summary": summary.summarise_cycle(self.world, cycle),
         }

@@ -69,6 +69,12 @@ def is_due(tx: Transaction, pool: str) -> bool:
     return tx.memory is None and _reached(tx, pool) is None and _is_long(tx, pool)
 
 
+def is_waiting(tx: Transaction, pool: str) -> bool:
+    """Whether there is something to be rolled up for the first time: a long log, or what is left of one."""
+    reached = _reached(tx, pool)
+    return _is_long(tx, pool) if reached is None else reached != (_ALL,)
+
+
 def begin(tx: Transaction, pool: str, *, at: datetime) -> None:
     """Begin to roll up a pool's log, however short it is; nothing is rolled up yet.
 

@@ -15,7 +15,7 @@ from warmup_pipeline.store import chip_days, chips, derivations
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
-from warmup_pipeline.warmup.derive import braked_chips
+from warmup_pipeline.warmup.derive.holds import braked_chips
 from warmup_pipeline.warmup.world import World
 
 

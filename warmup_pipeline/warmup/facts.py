@@ -26,7 +26,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.messages import SendUse
 from warmup_pipeline.store.operators import KillSwitches
-from warmup_pipeline.warmup.derive import braked_chips
+from warmup_pipeline.warmup.derive.holds import braked_chips
 from warmup_pipeline.warmup.world import World
 
 _NOTHING_USED = SendUse(0, None, 0, None)

@@ -16,7 +16,8 @@ from warmup_pipeline.domain.values import LISTENER_ROLE, ChipStatus
 from warmup_pipeline.store import forecasts
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.scope import Scope
-from warmup_pipeline.warmup.derive import holds, phase_facts
+from warmup_pipeline.warmup.derive.eligibility import phase_facts
+from warmup_pipeline.warmup.derive.holds import holds
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 

@@ -33,7 +33,7 @@ from warmup_pipeline.domain.values import (
 from warmup_pipeline.store import chips, imports, operators, pools, standing
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import PoolNotFound, Transaction
-from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.derive.standing import derive_standing
 from warmup_pipeline.warmup.lifecycle import STEPPED_NEVER_LIVE
 from warmup_pipeline.warmup.world import World
 

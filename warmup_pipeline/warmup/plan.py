@@ -17,7 +17,8 @@ from warmup_pipeline.store import activities, chips
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
-from warmup_pipeline.warmup.derive import braked_chips, derive_standing
+from warmup_pipeline.warmup.derive.holds import braked_chips
+from warmup_pipeline.warmup.derive.standing import derive_standing
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World

@@ -27,7 +27,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
 from warmup_pipeline.store.standing import FailedSend, NextActivity, StoredCriterion, StoredTrust, Switch
-from warmup_pipeline.warmup.derive import brakes, holds
+from warmup_pipeline.warmup.derive.holds import brakes, holds
 from warmup_pipeline.warmup.facts import load_facts
 from warmup_pipeline.warmup.operating import resolve
 from warmup_pipeline.warmup.world import World

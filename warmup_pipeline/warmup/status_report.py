@@ -18,7 +18,7 @@ from warmup_pipeline.store import health as health_store
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.health import ChipGroup, ToLookAt
-from warmup_pipeline.warmup.derive import brakes
+from warmup_pipeline.warmup.derive.holds import brakes
 from warmup_pipeline.warmup.health_report import counted
 from warmup_pipeline.warmup.world import World
 

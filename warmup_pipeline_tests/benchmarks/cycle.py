@@ -22,7 +22,12 @@ import httpx
 
 from warmup_pipeline.domain.values import MessageState, Provider
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import claim, connections, derive, lifecycle, pair, plan, send, summary, validate
+from warmup_pipeline.warmup import claim, connections, lifecycle, pair, plan, send, summary, validate
+from warmup_pipeline.warmup.derive.age import derive_warming_day
+from warmup_pipeline.warmup.derive.eligibility import derive_phase_eligibility
+from warmup_pipeline.warmup.derive.metrics import derive_chip_metrics
+from warmup_pipeline.warmup.derive.transitions import derive_phase_transitions
+from warmup_pipeline.warmup.derive.trust import derive_trust_scores
 from warmup_pipeline_tests.benchmarks.replies import let_everyone_reply
 from warmup_pipeline_tests.soak.yard import POOL, Yard, open_yard
 from warmup_pipeline_tests.support import EVOLUTION_KEY, ZAPI_CLIENT_TOKEN, rows_of, token_of
@@ -40,11 +45,11 @@ _STEPS: Final = (
     pair.pair_chips,
     validate.validate_sends,
     send.send_messages,
-    derive.derive_chip_metrics,
-    derive.derive_trust_scores,
-    derive.derive_warming_day,
-    derive.derive_phase_eligibility,
-    derive.derive_phase_transitions,
+    derive_chip_metrics,
+    derive_trust_scores,
+    derive_warming_day,
+    derive_phase_eligibility,
+    derive_phase_transitions,
     summary.summarise_cycle,
 )
 

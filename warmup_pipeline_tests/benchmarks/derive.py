@@ -22,16 +22,21 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.store import counts, derivations
 from warmup_pipeline.store.cycles import Cycle
-from warmup_pipeline.warmup import derive, forecast, lifecycle, summary
+from warmup_pipeline.warmup import forecast, lifecycle, summary
 from warmup_pipeline.warmup.checks import CHECKS
+from warmup_pipeline.warmup.derive.age import derive_warming_day
+from warmup_pipeline.warmup.derive.eligibility import derive_phase_eligibility
+from warmup_pipeline.warmup.derive.metrics import derive_chip_metrics
+from warmup_pipeline.warmup.derive.transitions import derive_phase_transitions
+from warmup_pipeline.warmup.derive.trust import derive_trust_scores
 from warmup_pipeline_tests.benchmarks.longlog import POOL, LongLog, long_log
 
 _STEPS: Final = (
-    derive.derive_chip_metrics,
-    derive.derive_trust_scores,
-    derive.derive_warming_day,
-    derive.derive_phase_eligibility,
-    derive.derive_phase_transitions,
+    derive_chip_metrics,
+    derive_trust_scores,
+    derive_warming_day,
+    derive_phase_eligibility,
+    derive_phase_transitions,
     forecast.derive_phase_forecast,
     summary.summarise_cycle,
 )

@@ -28,7 +28,7 @@ from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.values import CONVERSA_PAR, ActivityState, Phase, Provider, RowSource
 from warmup_pipeline.settings import Settings
 from warmup_pipeline.store import activities, chips, pools
-from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.derive.standing import derive_standing
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.world import StandardLog
 from warmup_pipeline_tests.support import EVOLUTION_KEY, ZAPI_CLIENT_TOKEN, chip_row

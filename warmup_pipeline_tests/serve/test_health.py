@@ -121,7 +121,7 @@ def test_however_many_chips_an_answer_takes_the_same_few_queries(project: Projec
     import sqlalchemy as sa
 
     from warmup_pipeline.store import chips
-    from warmup_pipeline.warmup.derive import derive_standing
+    from warmup_pipeline.warmup.derive.standing import derive_standing
 
     counts, rows = [], []
     undo: list[Callable[[], None]] = []

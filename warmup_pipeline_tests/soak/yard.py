@@ -34,7 +34,7 @@ from warmup_pipeline.gateways.sockets import SocketTransport
 from warmup_pipeline.store import activities, chips, migrate, pools
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.activities.registry import default_registry
-from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.derive.standing import derive_standing
 from warmup_pipeline.warmup.library import load_library
 from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.world import StandardLog, World

@@ -31,7 +31,7 @@ from warmup_pipeline.store.schema import (
 )
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.demo import measure
-from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.derive.standing import derive_standing
 from warmup_pipeline.warmup.summary import compute_day
 from warmup_pipeline.warmup.timelapse import Timelapse
 from warmup_pipeline.warmup.timelapse.result import seen_in_process

@@ -35,9 +35,14 @@ from warmup_pipeline.store import (
     validations,
 )
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import derive, lifecycle
+from warmup_pipeline.warmup import lifecycle
 from warmup_pipeline.warmup.activities.registry import default_registry
 from warmup_pipeline.warmup.checks.metrics import metrics_match_log
+from warmup_pipeline.warmup.derive.age import derive_warming_day
+from warmup_pipeline.warmup.derive.eligibility import derive_phase_eligibility
+from warmup_pipeline.warmup.derive.metrics import derive_chip_metrics
+from warmup_pipeline.warmup.derive.transitions import derive_phase_transitions
+from warmup_pipeline.warmup.derive.trust import derive_trust_scores
 from warmup_pipeline.warmup.forecast import derive_phase_forecast
 from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.summary import summarise_cycle
@@ -46,11 +51,11 @@ from warmup_pipeline_tests.benchmarks.longlog import POOL, LongLog
 from warmup_pipeline_tests.support import MORNING, chip_row, rows_of, run_sql
 
 STEPS = (
-    derive.derive_chip_metrics,
-    derive.derive_trust_scores,
-    derive.derive_warming_day,
-    derive.derive_phase_eligibility,
-    derive.derive_phase_transitions,
+    derive_chip_metrics,
+    derive_trust_scores,
+    derive_warming_day,
+    derive_phase_eligibility,
+    derive_phase_transitions,
     derive_phase_forecast,
     summarise_cycle,
 )

@@ -20,7 +20,7 @@ from warmup_pipeline.gateways.base import Listed, Listing
 from warmup_pipeline.store import chips, deliveries, migrate, schema
 from warmup_pipeline.store.engine import Store, Transaction
 from warmup_pipeline.warmup.confirm import Receipt, apply_receipts
-from warmup_pipeline.warmup.derive import compute_metrics
+from warmup_pipeline.warmup.derive.metrics import compute_metrics
 from warmup_pipeline.warmup.resolve import Answers, Question, anonymous_ends, judge
 from warmup_pipeline_tests.support import MORNING, Lab, chip_row, due_openings
 from warmup_pipeline_tests.warmup.given import chip, found, quiet_lab, the

@@ -22,7 +22,8 @@ from warmup_pipeline.store.audit import Found
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.warmup.checks.scene import few, load_scene, none_wrong
 from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
-from warmup_pipeline.warmup.derive import compute_metrics, reference_of
+from warmup_pipeline.warmup.derive.age import reference_of
+from warmup_pipeline.warmup.derive.metrics import compute_metrics
 from warmup_pipeline.warmup.world import World
 
 

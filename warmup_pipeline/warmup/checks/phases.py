@@ -17,7 +17,8 @@ from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.audit import Found
 from warmup_pipeline.warmup.checks.scene import few, load_scene, none_wrong
 from warmup_pipeline.warmup.checks.spec import CheckSpec, verdict
-from warmup_pipeline.warmup.derive import brakes, reference_of
+from warmup_pipeline.warmup.derive.age import reference_of
+from warmup_pipeline.warmup.derive.holds import brakes
 from warmup_pipeline.warmup.world import World
 
 BEHIND_BY_DAYS: Final = 7

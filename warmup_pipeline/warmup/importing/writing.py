@@ -31,7 +31,7 @@ from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.imports import KnownChip
 from warmup_pipeline.warmup.csvfiles import Problems, moved
-from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.derive.standing import derive_standing
 from warmup_pipeline.warmup.importing.records import (
     ActivityRecord,
     ChipRecord,

@@ -23,13 +23,11 @@ from warmup_pipeline.warmup import lifecycle
 from warmup_pipeline.warmup.checks import CHECKS, note_verdicts
 from warmup_pipeline.warmup.claim import claim_due
 from warmup_pipeline.warmup.connections import refresh_connections
-from warmup_pipeline.warmup.derive import (
-    derive_chip_metrics,
-    derive_phase_eligibility,
-    derive_phase_transitions,
-    derive_trust_scores,
-    derive_warming_day,
-)
+from warmup_pipeline.warmup.derive.age import derive_warming_day
+from warmup_pipeline.warmup.derive.eligibility import derive_phase_eligibility
+from warmup_pipeline.warmup.derive.metrics import derive_chip_metrics
+from warmup_pipeline.warmup.derive.transitions import derive_phase_transitions
+from warmup_pipeline.warmup.derive.trust import derive_trust_scores
 from warmup_pipeline.warmup.forecast import derive_phase_forecast
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.lifecycle import INTERVAL, LEASE

@@ -35,7 +35,9 @@ from warmup_pipeline.store import timelapse as timelapse_store
 from warmup_pipeline.store.activities import StoredPlan
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.connections import Connection
-from warmup_pipeline.warmup.derive import brakes, reference_of, trust_inputs
+from warmup_pipeline.warmup.derive.age import reference_of
+from warmup_pipeline.warmup.derive.holds import brakes
+from warmup_pipeline.warmup.derive.trust import trust_inputs
 from warmup_pipeline.warmup.lifecycle import INTERVAL
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.scratch import scratch_store
 from warmup_pipeline.warmup.activities.registry import default_registry
 from warmup_pipeline.warmup.demo import STARTS_AT
-from warmup_pipeline.warmup.derive import derive_standing
+from warmup_pipeline.warmup.derive.standing import derive_standing
 from warmup_pipeline.warmup.importing import import_pool
 from warmup_pipeline.warmup.library import load_library
 from warmup_pipeline.warmup.lifecycle import slot_of

@@ -1,0 +1,120 @@
+"""What chips still need for their next phase.
+
+Holds: :func:`phase_facts` and the step :func:`derive_phase_eligibility`. Do not add: criteria
+(``domain.phases``), moving on (``transitions``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from warmup_pipeline.domain.phases import Eligibility, PhaseFacts, eligibility
+from warmup_pipeline.domain.values import ChipStatus
+from warmup_pipeline.store import chips, derivations
+from warmup_pipeline.store import derived as derived_store
+from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.scope import Scope
+from warmup_pipeline.warmup.derive.age import reference_of
+from warmup_pipeline.warmup.derive.holds import holds_of
+from warmup_pipeline.warmup.lifecycle import hold_pool
+from warmup_pipeline.warmup.world import StepReport, World
+
+
+def phase_facts(tx: Transaction, pool: str, at: datetime) -> dict[str, PhaseFacts]:
+    """Return what eligibility looks at, as it is stored, of every chip of a pool that was ever scored."""
+    return {chip_id: facts for chip_id, (_, facts) in facts_in(tx, Scope(pool), at).items()}
+
+
+def facts_in(tx: Transaction, scope: Scope, at: datetime) -> dict[str, tuple[Chip, PhaseFacts]]:
+    """Return each chip in a scope that was ever scored, with what eligibility looks at, as it is stored."""
+    metrics = derived_store.metrics_in(tx, scope)
+    trust = derived_store.trust_in(tx, scope)
+    days = derived_store.warming_days_in(tx, scope)
+    entered = derived_store.entered_with(tx, scope)
+    return {
+        chip.id: (
+            chip,
+            PhaseFacts(
+                phase=chip.phase,
+                phase_started_at=chip.phase_started_at,
+                warming_day=days.get(chip.id),
+                age=at - reference_of(chip),
+                metrics=metrics[chip.id],
+                trust=trust[chip.id][0],
+                entered=entered.get((chip.id, chip.phase)),
+            ),
+        )
+        for chip in chips.in_scope_of(tx, scope)
+        if chip.id in metrics and chip.id in trust
+    }
+
+
+def derive_phase_eligibility(world: World, cycle: Cycle) -> StepReport:
+    """Recompute what chips still need for their next phase."""
+    with world.store.write() as tx:
+        hold_pool(world, tx, cycle)
+        scope = derivations.scope(tx, cycle.pool, cycle.tick)
+        found = write_eligibility(tx, world, scope, cycle.tick)
+        if scope.marked:
+            chip_count, eligible, limits = derivations.standing(tx, cycle.pool)
+        else:
+            chip_count, eligible = len(found), sum(one.eligible for one in found.values())
+            limits = dict(Counter(one.limited_by for one in found.values() if one.limited_by))
+    return StepReport({"chips": chip_count, "eligible": eligible, "limited_by": limits})
+
+
+def write_eligibility(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, Eligibility]:
+    """Derive and store what the chips in a scope need for their next phase; returns it."""
+    zone = world.policy.zone
+    facts_of = facts_in(tx, scope, at)
+    held = holds_of(
+        tx,
+        world,
+        scope,
+        at,
+        [chip for chip, _ in facts_of.values()],
+        {chip_id: facts.metrics for chip_id, (_, facts) in facts_of.items()},
+    )
+    found = {
+        chip_id: eligibility(facts, world.policy, at=at, zone=zone)
+        for chip_id, (chip, facts) in facts_of.items()
+        if chip.status not in (ChipStatus.BANNED, ChipStatus.CANCELLED)
+    }
+    rows = [
+        {
+            "chip_id": chip_id,
+            "criterion": criterion.name,
+            "pool": scope.pool,
+            "computed_at": at,
+            "phase": one.current,
+            "next_phase": one.next,
+            "value": criterion.value,
+            "needed": criterion.needed,
+            "comparison": criterion.comparison,
+            "holds": criterion.holds,
+            "earliest_day": criterion.earliest_day,
+            "held_reason": held[chip_id].reason if chip_id in held else None,
+            "held_until": held[chip_id].until if chip_id in held else None,
+        }
+        for chip_id, one in found.items()
+        if one.next is not None
+        for criterion in one.criteria
+    ]
+    derived_store.store_eligibility(tx, scope, rows)
+    if scope.marked:
+        standing = ((chip_id, found.get(chip_id)) for chip_id in facts_of)
+        derivations.note(
+            tx,
+            [
+                {
+                    "chip_id": chip_id,
+                    "eligible": None if one is None else one.eligible,
+                    "limited_by": None if one is None else one.limited_by,
+                }
+                for chip_id, one in standing
+            ],
+        )
+    return found
