@@ -28,6 +28,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.summaries import ChipDay, PoolDay
 from warmup_pipeline.warmup.chip_days import note_chip_days
+from warmup_pipeline.warmup.collecting import collecting_later
 from warmup_pipeline.warmup.lifecycle import INTERVAL, hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
@@ -40,6 +41,7 @@ _HEALTH_RANK: Mapping[str | None, int] = {
 }
 
 
+@collecting_later
 def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
     """Bring the cycle's day up to its tick, and earlier days to their end that are not final or have moved."""
     with world.store.write() as tx:

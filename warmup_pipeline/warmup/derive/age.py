@@ -15,6 +15,7 @@ from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
+from warmup_pipeline.warmup.collecting import collecting_later
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
@@ -24,6 +25,7 @@ def reference_of(chip: Chip) -> datetime:
     return age_reference(chip.warming_started_at, chip.phase_started_at, chip.created_at)
 
 
+@collecting_later
 def derive_warming_day(world: World, cycle: Cycle) -> StepReport:
     """Recompute chips' warming days."""
     with world.store.write() as tx:

@@ -17,6 +17,7 @@ from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
+from warmup_pipeline.warmup.collecting import collecting_later
 from warmup_pipeline.warmup.derive.age import reference_of
 from warmup_pipeline.warmup.derive.holds import holds_of
 from warmup_pipeline.warmup.lifecycle import hold_pool
@@ -52,6 +53,7 @@ def facts_in(tx: Transaction, scope: Scope, at: datetime) -> dict[str, tuple[Chi
     }
 
 
+@collecting_later
 def derive_phase_eligibility(world: World, cycle: Cycle) -> StepReport:
     """Recompute what chips still need for their next phase."""
     with world.store.write() as tx:

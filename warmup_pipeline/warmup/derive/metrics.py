@@ -19,6 +19,7 @@ from warmup_pipeline.store.counts_kept import counts_kept
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
+from warmup_pipeline.warmup.collecting import collecting_later
 from warmup_pipeline.warmup.derive.age import reference_of
 from warmup_pipeline.warmup.derive.holds import SIGNAL_LOOK_BACK
 from warmup_pipeline.warmup.lifecycle import hold_pool
@@ -139,6 +140,7 @@ def _begin(tx: Transaction, world: World, pool: str, at: datetime) -> Scope:
     )
 
 
+@collecting_later
 def derive_chip_metrics(world: World, cycle: Cycle) -> StepReport:
     """Recompute chips' metrics from the log: of a long one, those of chips of which anything has changed."""
     _roll_up(world, cycle)

@@ -29,6 +29,7 @@ from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.warmup.collecting import collecting_later
 from warmup_pipeline.warmup.derive.age import write_warming_days
 from warmup_pipeline.warmup.derive.eligibility import facts_in, write_eligibility
 from warmup_pipeline.warmup.derive.holds import SIGNAL_LOOK_BACK, braked_chips
@@ -41,6 +42,7 @@ RECENT_DELIVERIES_DAYS: Final = 7
 """How far back a chip's last messages are looked for when its deliveries are judged."""
 
 
+@collecting_later
 def derive_phase_transitions(world: World, cycle: Cycle) -> StepReport:
     """Move chips that earned it one phase on; degrade those in trouble; let recovered ones return."""
     with world.store.write() as tx:

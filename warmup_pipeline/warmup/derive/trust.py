@@ -19,6 +19,7 @@ from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
+from warmup_pipeline.warmup.collecting import collecting_later
 from warmup_pipeline.warmup.derive.age import reference_of
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
@@ -43,6 +44,7 @@ def trust_inputs(chip: Chip, measured: ChipMetrics, at: datetime) -> TrustInputs
     )
 
 
+@collecting_later
 def derive_trust_scores(world: World, cycle: Cycle) -> StepReport:
     """Recompute chips' trust scores."""
     with world.store.write() as tx:
