@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +32,7 @@ from warmup_pipeline.store import (
     conversations,
     counts,
     message_writes,
+    migrate,
     pools,
     rollup_counts,
     rollup_proof,
@@ -39,6 +44,7 @@ from warmup_pipeline.store import (
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.conversations import pair_key
 from warmup_pipeline.store.engine import Store
+from warmup_pipeline.store.rollup_sums import SUMS
 from warmup_pipeline_tests.support import MORNING, chip_row, run_sql
 
 ZONE = ZoneInfo("America/Sao_Paulo")
@@ -322,6 +328,90 @@ def test_a_log_is_rolled_up_once_it_is_long_and_not_before(
     lived.talk(0, 1, [5], MessageKind.TEXT, confirmable=True)
     with sqlite_store.read() as tx:
         assert rollups.is_due(tx, lived.pool)
+
+
+def to_version(store: Store, version: str) -> None:
+    folder = Path(warmup_pipeline.__file__).parent / "store" / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    with store.write() as tx:
+        config.attributes["connection"] = tx.connection
+        command.downgrade(config, version)
+
+
+def test_what_was_rolled_up_before_an_upgrade_is_forgotten_and_rolled_up_anew(store: Store) -> None:
+    lived = some_past(store)
+    to_version(store, "0009")
+    number = "(chip_id, day, pool, {0}) SELECT id, '2026-03-02', pool, {1} FROM chips"
+    zeros = ", ".join(["7"] * len(SUMS))
+    run_sql(store, "INSERT INTO chip_message_days " + number.format(", ".join(SUMS), zeros))
+    run_sql(
+        store,
+        "INSERT INTO chip_message_touches (chip_id, day, pool) SELECT id, '2026-03-02', pool FROM chips",
+    )
+    run_sql(
+        store,
+        "INSERT INTO message_rollups (pool, since, verified_on) SELECT name, created_at, NULL FROM pools",
+    )
+    migrate.upgrade(store)
+    with store.write() as tx:
+        assert not rollups.is_rolled_up(tx, lived.pool)
+        rollups.begin(tx, lived.pool, at=lived.now)
+    while not lived.part(1):
+        pass
+    lived.look()
+    assert lived.looks == 2
+
+
+def test_who_writes_while_a_roll_up_is_brought_up_is_put_in_by_the_next_one(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    migrate.upgrade(store)
+    lived = some_past(store)
+    for _ in range(2):
+        lived.wait(5)
+        lived.look()
+    one, other = lived.message_ids[0], lived.message_ids[-1]
+    arrived = {"state": MessageState.READ, "failure_class": None, "confirmed_at": lived.now}
+    with store.write() as tx:
+        message_writes.change(tx, [{"id": other, **arrived}])
+    with store.write() as writer:
+        message_writes.change(
+            writer, [{"id": one, "state": MessageState.UNKNOWN, "failure_class": CLASSES[0]}]
+        )
+        with store.write() as tx:
+            assert rollups.bring_up(tx, lived.pool, at=lived.now) == 1
+    with store.read() as tx:
+        assert not rollups.speaks_for(tx, lived.pool)
+    lived.look()
+    # It runs again at the same tick: nothing is put in twice.
+    lived.look()
+    store.close()
+
+
+def test_the_first_roll_up_waits_for_who_is_writing(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    migrate.upgrade(store)
+    lived = some_past(store)
+    with store.write() as tx:
+        rollups.begin(tx, lived.pool, at=lived.now)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        with store.write() as writer:
+            row = {"id": lived.message_ids[0], "state": MessageState.UNKNOWN, "failure_class": CLASSES[0]}
+            message_writes.change(writer, [row])
+            rolling_up = pool.submit(lived.part, 100)
+            until_it_waits(store, rolling_up)
+        assert rolling_up.result()
+    lived.look()
+    store.close()
+
+
+def until_it_waits(store: Store, what: Future[bool]) -> None:
+    """Return once a transaction waits for another one's lock, or is through."""
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    found = 0
+    while not found and not what.done():
+        with store.read() as tx:
+            found = tx.connection.execute(waiting).scalar_one()
 
 
 def test_a_message_never_moves_to_another_chip_or_day(sqlite_store: Store) -> None:
