@@ -3,7 +3,8 @@
 Holds: :func:`insert_rows`, :func:`update_rows`, :func:`upsert_rows`, :func:`replace_rows`. One statement carries up to
 ``ROWS_PER_STATEMENT`` rows, whatever the database: a query per chip is a bug here.
 
-PostgreSQL gets the rows of a statement as one list of values, which is one round trip. SQLite is in
+PostgreSQL gets the rows of a statement as an array of each column's values: one round trip, and a text that is
+made once, which a list of values is not. SQLite is in
 this process, where a round trip costs nothing and making the text of a long list costs more than the
 work itself: it gets one short statement, prepared once, with many sets of parameters, past SQLAlchemy's
 own handling of each row, which costs several times what SQLite does.
@@ -11,6 +12,7 @@ own handling of each row, which costs several times what SQLite does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
+from warmup_pipeline.store.types import JsonDocument
 
 Row = Mapping[str, Any]
 
@@ -129,13 +132,78 @@ def _sqlite_upsert(table: sa.Table, names: tuple[str, ...]) -> _Prepared:
     )
 
 
+def _item(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+    """Return the type that values of a column have in an array."""
+    if isinstance(column.type, sa.String):
+        # Not as long as the column: a cast would cut what is too long, which is refused as it is.
+        return sa.Text()
+    if isinstance(column.type, type(JsonDocument)):
+        return sa.Text()
+    return column.type
+
+
+def _plain(column: sa.Column[Any]) -> Callable[[Any], Any] | None:
+    """Return what makes a value of a column of one that may stand in an array with others."""
+    if isinstance(column.type, type(JsonDocument)):
+        return lambda value: "{}" if value == {} else json.dumps(value)
+    if isinstance(column.type, sa.String):
+        return lambda value: value if value is None or type(value) is str else str.__str__(value)
+    if isinstance(column.type, sa.Float):
+        return lambda value: None if value is None else float(value)
+    return None
+
+
+@lru_cache(maxsize=256)
+def _makers(table: sa.Table, names: tuple[str, ...]) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    return tuple((name, _plain(table.c[name])) for name in names)
+
+
+def _given_values(table: sa.Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Return the parameters of a statement on :func:`_given` rows: an array of each column's values."""
+    return {
+        f"given_{name}": [row[name] for row in rows] if make is None else [make(row[name]) for row in rows]
+        for name, make in _makers(table, tuple(rows[0]))
+    }
+
+
+@lru_cache(maxsize=256)
+def _given(table: sa.Table, names: tuple[str, ...]) -> sa.TableValuedAlias:
+    """Return rows as PostgreSQL makes them of arrays: a text that is the same however many they are."""
+    arrays = [
+        sa.bindparam(f"given_{name}", type_=postgresql.ARRAY(_item(table.c[name]), dimensions=1))
+        for name in names
+    ]
+    columns = [sa.column(name, _item(table.c[name])) for name in names]
+    return sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+
+
+def _taken(table: sa.Table, given: sa.TableValuedAlias, name: str) -> sa.ColumnElement[Any]:
+    is_document = isinstance(table.c[name].type, type(JsonDocument))
+    return sa.cast(given.c[name], postgresql.JSON) if is_document else given.c[name]
+
+
+@lru_cache(maxsize=256)
+def _postgresql_insert(table: sa.Table, names: tuple[str, ...]) -> postgresql.Insert:
+    given = _given(table, names)
+    rows = sa.select(*(_taken(table, given, name) for name in names))
+    return postgresql.insert(table).from_select(list(names), rows)
+
+
+@lru_cache(maxsize=128)
+def _postgresql_upsert(table: sa.Table, names: tuple[str, ...]) -> postgresql.Insert:
+    keys = [column.name for column in table.primary_key]
+    statement = _postgresql_insert(table, names)
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
 def insert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows that all have the same keys."""
     for chunk in _chunks(rows):
         if _is_sqlite(tx):
             _sqlite_insert(table, tuple(chunk[0]), only_new=False).run(tx, chunk)
         else:
-            tx.connection.execute(sa.insert(table).values([dict(row) for row in chunk]))
+            tx.connection.execute(_postgresql_insert(table, tuple(chunk[0])), _given_values(table, chunk))
 
 
 def insert_new_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
@@ -144,20 +212,17 @@ def insert_new_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> No
         if _is_sqlite(tx):
             _sqlite_insert(table, tuple(chunk[0]), only_new=True).run(tx, chunk)
         else:
-            statement = postgresql.insert(table).values([dict(row) for row in chunk])
-            tx.connection.execute(statement.on_conflict_do_nothing())
+            statement = _postgresql_insert(table, tuple(chunk[0])).on_conflict_do_nothing()
+            tx.connection.execute(statement, _given_values(table, chunk))
 
 
 def upsert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows, or replace what stands under the same primary key."""
-    keys = [column.name for column in table.primary_key]
     for chunk in _chunks(rows):
         if _is_sqlite(tx):
             _sqlite_upsert(table, tuple(chunk[0])).run(tx, chunk)
-            continue
-        statement = postgresql.insert(table).values([dict(row) for row in chunk])
-        changed = {name: statement.excluded[name] for name in chunk[0] if name not in keys}
-        tx.connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+        else:
+            tx.connection.execute(_postgresql_upsert(table, tuple(chunk[0])), _given_values(table, chunk))
 
 
 def replace_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
@@ -194,6 +259,17 @@ def _sqlite_update(table: sa.Table, names: tuple[str, ...], key: str, where: _Co
     return _prepared(statement, {f"new_{name}": table.c[name] for name in names})
 
 
+@lru_cache(maxsize=256)
+def _postgresql_update(table: sa.Table, names: tuple[str, ...], key: str, where: _Condition) -> sa.Update:
+    given = _given(table, names)
+    statement = (
+        sa.update(table)
+        .values({name: _taken(table, given, name) for name in names if name != key})
+        .where(table.c[key] == given.c[key])
+    )
+    return statement if where.of is None else statement.where(where.of)
+
+
 def update_rows(
     tx: Transaction,
     table: sa.Table,
@@ -217,25 +293,8 @@ def update_rows(
         if _is_sqlite(tx):
             changed += _sqlite_update(table, tuple(names), key, _Condition(where)).run(tx, chunk)
             continue
-        # A bare NULL in VALUES has no type on PostgreSQL, so every value is bound with its column's type.
-        new = (
-            sa.values(*(sa.column(name, table.c[name].type) for name in names), name="new")
-            .data(
-                [
-                    tuple(sa.bindparam(None, row[name], type_=table.c[name].type) for name in names)
-                    for row in chunk
-                ]
-            )
-            .cte("new")
-        )
-        statement = (
-            sa.update(table)
-            .values({name: new.c[name] for name in names if name != key})
-            .where(table.c[key] == new.c[key])
-        )
-        if where is not None:
-            statement = statement.where(where)
-        changed += int(tx.connection.execute(statement).rowcount)
+        statement = _postgresql_update(table, tuple(names), key, _Condition(where))
+        changed += int(tx.connection.execute(statement, _given_values(table, chunk)).rowcount)
     return changed
 
 
