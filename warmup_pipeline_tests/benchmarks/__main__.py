@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "derive": "warmup_pipeline_tests.benchmarks.derive",
     "pairing": "warmup_pipeline_tests.benchmarks.pairing",
     "pools": "warmup_pipeline_tests.benchmarks.pools",
+    "scale": "warmup_pipeline_tests.benchmarks.scale",
     "simulate": "warmup_pipeline_tests.benchmarks.simulate",
     "store": "warmup_pipeline_tests.benchmarks.store",
     "webhooks": "warmup_pipeline_tests.benchmarks.webhooks",

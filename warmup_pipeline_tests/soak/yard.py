@@ -45,6 +45,7 @@ POOL: Final = "default"
 _LIBRARY: Final = load_library()
 FAILED: Final = 3
 """Exit code of a child whose own code raised: the soak has found a bug."""
+_DECLARED_AT_ONCE: Final = 2000
 REFUSED: Final = 4
 """Exit code of a child that was refused its cycle."""
 
@@ -204,6 +205,7 @@ def open_yard(
     phases: Sequence[Phase] = (Phase.EXPANSAO,),
     latency_ms: int = 2,
     policy: Policy | None = None,
+    pool_names: Sequence[str] = (POOL,),
 ) -> Iterator[Yard]:
     """Open a yard with chips on both gateways.
 
@@ -214,6 +216,7 @@ def open_yard(
         phases: given to the chips in turn.
         latency_ms: of the gateway's answers.
         policy: the default one unless told.
+        pool_names: given to the chips in turn.
     """
     with (
         TemporaryDirectory(prefix="warmup-soak-") as folder,
@@ -223,6 +226,7 @@ def open_yard(
         rows = [
             chip_row(
                 number,
+                pool=pool_names[number % len(pool_names)],
                 at=at,
                 phase=phases[number % len(phases)],
                 days=8,
@@ -249,26 +253,26 @@ def open_yard(
             world = yard.world(store, at)
             with store.write() as tx:
                 activities.know_types(tx, world.activities.types())
-                pools.ensure(tx, POOL, at=at)
+                for name in pool_names:
+                    pools.ensure(tx, name, at=at)
                 chips.insert(tx, rows, [])
-                derive_standing(tx, world, POOL, at)
-        yard.ask(
-            "POST",
-            "instances",
-            json={
-                "instances": [
-                    {
-                        "provider": row["provider"].value,
-                        "name": row["instance"],
-                        "phone": row["phone"],
-                        "token": token_of(row),
-                        "state": "open",
-                    }
-                    for row in rows
-                ]
-            },
-        )
+                for name in pool_names:
+                    derive_standing(tx, world, name, at)
+        for start in range(0, len(rows), _DECLARED_AT_ONCE):
+            some = [_declaration(row) for row in rows[start : start + _DECLARED_AT_ONCE]]
+            yard.ask("POST", "instances", json={"instances": some})
         yield yard
+
+
+def _declaration(row: dict[str, Any]) -> dict[str, str]:
+    """Return what the simulator is told of a chip."""
+    return {
+        "provider": row["provider"].value,
+        "name": row["instance"],
+        "phone": row["phone"],
+        "token": token_of(row),
+        "state": "open",
+    }
 
 
 @contextmanager
