@@ -8,6 +8,8 @@ here: another thing that can be wrong. Do not add: the environment, the policy, 
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +17,15 @@ from typing import Final
 
 from warmup_pipeline.domain.phones import same_line
 from warmup_pipeline.domain.privacy import mask_phone
-from warmup_pipeline.domain.values import ChipStatus, ClockKind, ConnectionState, FailureClass, Provider
+from warmup_pipeline.domain.values import (
+    LISTENER_ROLE,
+    OBSERVED_STATUSES,
+    ChipStatus,
+    ClockKind,
+    ConnectionState,
+    FailureClass,
+    Provider,
+)
 from warmup_pipeline.gateways.base import Gateway, GatewayError
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store import chips, cycles, inbox, pools
@@ -24,6 +34,7 @@ from warmup_pipeline.store.inbox import Source
 from warmup_pipeline.warmup.gateway_step import channel_of, run_in_loop, run_together
 from warmup_pipeline.warmup.lifecycle import STEPPED_NEVER_LIVE
 from warmup_pipeline.warmup.sessions import webhook_path
+from warmup_pipeline.warmup.watch import LOOKING_TAKES
 from warmup_pipeline.warmup.world import World
 
 WELL: Final = "ok"
@@ -107,9 +118,33 @@ def look_at_pool(world: World) -> tuple[list[Finding], list[Chip]]:
             )
             continue
         findings.append(Finding("pool", pool, WELL, words))
+        findings += _pace_findings(world, pool, [chip for chip in every if chip.pool == pool])
         last = latest.get(pool)
         findings.append(_cycle_finding(pool, None if last is None else last.tick, clocks[pool]))
     return findings, every
+
+
+def _pace_findings(world: World, pool: str, mine: Sequence[Chip]) -> list[Finding]:
+    """Say where the policy's pace lets a cycle ask not all of a pool's chips at a server."""
+    per_second = world.policy.pace.requests_per_second_per_server
+    if per_second is None:
+        return []
+    asked = [chip for chip in mine if chip.status in OBSERVED_STATUSES and chip.role != LISTENER_ROLE]
+    seconds = LOOKING_TAKES.total_seconds() - world.policy.pace.timeout_seconds
+    most = int(per_second * seconds)
+    return [
+        Finding(
+            "pool",
+            pool,
+            WARNS,
+            f"{count} chips at {provider.value}, of which the policy's pace lets a cycle look at {most}: "
+            "the others wait for their turn, and send nothing meanwhile",
+            f"raise pace.requests_per_second_per_server to {math.ceil(10 * count / seconds) / 10:g} or more, "
+            "or divide the pool",
+        )
+        for provider, count in sorted(Counter(chip.provider for chip in asked).items())
+        if count > most
+    ]
 
 
 def _cycle_finding(pool: str, last: datetime | None, now: datetime) -> Finding:

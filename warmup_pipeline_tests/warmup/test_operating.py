@@ -347,3 +347,16 @@ def test_a_pool_on_the_demos_clock_never_runs_live_and_takes_no_real_chip(store:
         findings, _ = look_at_pool(live)
         assert [one for one in findings if one.verdict == FAILS and "never runs live" in one.says]
     assert rows_of(store, "SELECT * FROM cycles") == []
+
+
+@pytest.mark.parametrize(("count", "warned"), [(11, False), (12, True)])
+def test_the_doctor_warns_where_the_pace_lets_not_every_chip_be_looked_at_in_a_cycle(
+    sqlite_store: Store, count: int, warned: bool
+) -> None:
+    # A request in ten seconds, over the 110 seconds in which looking may begin.
+    world = put(sqlite_store, *(chip_row(number, at=AUDITED_AT) for number in range(1, count + 1)))
+    pace = world.policy.pace.model_copy(update={"requests_per_second_per_server": 0.1})
+    paced = replace(world, policy=world.policy.model_copy(update={"pace": pace}))
+    slow = [one for one in look_at_pool(paced)[0] if "pace" in one.says]
+    assert [(one.verdict, "0.2 or more" in one.remedy) for one in slow] == [("warn", True)] * warned
+    assert not [one for one in look_at_pool(world)[0] if "pace" in one.says]
