@@ -270,8 +270,44 @@ def release(tx: Transaction, ids: Sequence[str]) -> None:
     )
 
 
-def finish(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Move activities to final states: rows of id, state, reason, detail, final_at, cycle_id, traceback."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an activity ended.
+
+    Attributes:
+        activity_id: which.
+        state: its final state.
+        reason: why, as a code.
+        traceback: the whole traceback of a failure, redacted.
+    """
+
+    activity_id: str
+    state: ActivityState
+    reason: str
+    traceback: str | None = None
+
+
+def finish(tx: Transaction, endings: Sequence[Ending], *, cycle_id: str, at: datetime) -> None:
+    """Move open activities to their final states; others are left as they are.
+
+    Args:
+        tx: an open transaction.
+        endings: how they ended.
+        cycle_id: the cycle that ends them.
+        at: its tick.
+    """
+    rows = [
+        {
+            "id": one.activity_id,
+            "state": one.state,
+            "reason": one.reason,
+            "detail": None,
+            "final_at": at,
+            "cycle_id": cycle_id,
+            "traceback": one.traceback,
+        }
+        for one in endings
+    ]
     update_rows(tx, activities, rows, where=_is_open)
 
 

@@ -27,6 +27,7 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.gateways.base import Accepted, GatewayError, Listed
 from warmup_pipeline.store import activities, chips, connections, conversations, message_writes, messages
+from warmup_pipeline.store.activities import Ending
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.conversations import Conversation
 from warmup_pipeline.store.cycles import Cycle
@@ -85,7 +86,7 @@ class _Changes:
     opened: list[dict[str, Any]]
     completed: dict[str, str]
     stalled: list[dict[str, Any]]
-    finished: list[dict[str, Any]]
+    finished: list[Ending]
     released: list[str]
     breakers: dict[str, Circuit]
     chips: list[dict[str, Any]]
@@ -166,7 +167,7 @@ def _changes(world: World, cycle: Cycle, outcomes: Sequence[Outcome], standing: 
         else:
             resting = standing.chips[chip_id].cooldown_until
             _not_accepted(world, cycle, outcome, conversation, breaker, resting, changes)
-        _settle(cycle, outcome, standing.pairs.get(conversation.id), changes)
+        _settle(outcome, standing.pairs.get(conversation.id), changes)
     return changes
 
 
@@ -178,7 +179,7 @@ def _write(tx: Transaction, cycle: Cycle, changes: _Changes) -> None:
     conversations.change(tx, changes.advanced)
     conversations.change(tx, changes.stalled)
     conversations.close(tx, changes.completed, at=cycle.tick)
-    activities.finish(tx, changes.finished)
+    activities.finish(tx, changes.finished, cycle_id=cycle.id, at=cycle.tick)
     activities.release(tx, changes.released)
     chips.set_breakers(tx, changes.breakers)
     chips.change(tx, changes.chips)
@@ -304,7 +305,7 @@ def _not_accepted(
         changes.connection_errors.append({"chip_id": chip_id, "last_error_at": cycle.tick})
 
 
-def _settle(cycle: Cycle, outcome: Outcome, pair: StoredPairing | None, changes: _Changes) -> None:
+def _settle(outcome: Outcome, pair: StoredPairing | None, changes: _Changes) -> None:
     """End the activities that a first turn belongs to: the opener's, and the partner's if it had one due."""
     activity_id = outcome.approval.activity_id
     if activity_id is None:
@@ -322,15 +323,4 @@ def _settle(cycle: Cycle, outcome: Outcome, pair: StoredPairing | None, changes:
         else:
             # The partner's own opening was not attempted: it is due again.
             changes.released.append(pair.partner_activity_id)
-    changes.finished += [
-        {
-            "id": ended_id,
-            "state": state,
-            "reason": reason,
-            "detail": None,
-            "final_at": cycle.tick,
-            "cycle_id": cycle.id,
-            "traceback": None,
-        }
-        for ended_id in ended
-    ]
+    changes.finished += [Ending(ended_id, state, reason) for ended_id in ended]

@@ -32,7 +32,7 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.store import activities, conversations, messages
 from warmup_pipeline.store import pairings as pairing_store
-from warmup_pipeline.store.activities import Activity, Deferral
+from warmup_pipeline.store.activities import Activity, Deferral, Ending
 from warmup_pipeline.store.conversations import PastConversation, pair_key
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
@@ -300,18 +300,9 @@ def _put_off(
     if until >= closes:
         activities.finish(
             tx,
-            [
-                {
-                    "id": held[chip_id].id,
-                    "state": ActivityState.EXPIRED,
-                    "reason": reason,
-                    "detail": None,
-                    "final_at": cycle.tick,
-                    "cycle_id": cycle.id,
-                    "traceback": None,
-                }
-                for chip_id, reason in without.items()
-            ],
+            [Ending(held[chip_id].id, ActivityState.EXPIRED, reason) for chip_id, reason in without.items()],
+            cycle_id=cycle.id,
+            at=cycle.tick,
         )
         return
     put_off = [

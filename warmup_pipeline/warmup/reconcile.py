@@ -14,12 +14,12 @@ pool is alive, so whatever others hold was left by a process that ended between 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from warmup_pipeline.domain.values import ACCEPTED_STATES, ActivityState, FailureClass, MessageState
 from warmup_pipeline.store import activities, chips, conversations, message_writes, messages, validations
+from warmup_pipeline.store.activities import Ending
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 
@@ -77,8 +77,8 @@ def reconcile(tx: Transaction, cycle: Cycle) -> Reconciled:
         if state is None:
             free.append(activity.id)
         else:
-            settled.append(_settled(activity.id, state, cycle))
-    activities.finish(tx, settled)
+            settled.append(_settled(activity.id, state))
+    activities.finish(tx, settled, cycle_id=cycle.id, at=cycle.tick)
     activities.release(tx, free)
     released = conversations.release(tx, cycle.pool, but_not_of=cycle.id)
     chips.rest_half_open_breakers(tx, cycle.pool)
@@ -91,19 +91,11 @@ def reconcile(tx: Transaction, cycle: Cycle) -> Reconciled:
     )
 
 
-def _settled(activity_id: str, state: MessageState, cycle: Cycle) -> Mapping[str, Any]:
+def _settled(activity_id: str, state: MessageState) -> Ending:
     if state in ACCEPTED_STATES:
         final, reason = ActivityState.EXECUTED, "accepted"
     elif state is MessageState.FAILED:
         final, reason = ActivityState.FAILED, "turn_failed"
     else:
         final, reason = ActivityState.UNKNOWN, "interrupted"
-    return {
-        "id": activity_id,
-        "state": final,
-        "reason": reason,
-        "detail": None,
-        "final_at": cycle.tick,
-        "cycle_id": cycle.id,
-        "traceback": None,
-    }
+    return Ending(activity_id, final, reason)

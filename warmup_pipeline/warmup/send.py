@@ -16,11 +16,8 @@ Holds: :func:`send_messages`. Protocol (docs/send-protocol.md has the whole of i
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Final
 
 from warmup_pipeline.domain.values import (
@@ -33,26 +30,30 @@ from warmup_pipeline.domain.values import (
 from warmup_pipeline.gateways.base import Content, GatewayError, Trace
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store import activities as activity_store
-from warmup_pipeline.store import chips, conversations, message_writes, operators, validations
-from warmup_pipeline.store import pairings as pairing_store
-from warmup_pipeline.store.activities import Activity, Deferral
+from warmup_pipeline.store import conversations, message_writes, operators, validations
+from warmup_pipeline.store.activities import Ending
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
 from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.store.validations import Approval
-from warmup_pipeline.warmup.activities.registry import Work
+from warmup_pipeline.warmup.approved import Approved, Tally, load_approved
 from warmup_pipeline.warmup.gateway_step import (
     channel_of,
     open_hub,
     run_in_loop,
     seconds_left,
 )
-from warmup_pipeline.warmup.hearing import tell_receipts
 from warmup_pipeline.warmup.lifecycle import hold_pool
-from warmup_pipeline.warmup.outcomes import Outcome, Standing, message_id, record_outcomes
-from warmup_pipeline.warmup.pair import TRY_AGAIN_AFTER
-from warmup_pipeline.warmup.validate import REPLY
+from warmup_pipeline.warmup.outcomes import Outcome, message_id, record_outcomes
+from warmup_pipeline.warmup.performing import perform
+from warmup_pipeline.warmup.withdrawing import (
+    GATEWAY_DOWN,
+    OUT_OF_TIME,
+    SWITCHED_OFF,
+    why_not_begun,
+    withdraw,
+)
 from warmup_pipeline.warmup.world import StepReport, World
 
 FLUSH_EVERY_S: Final = 1.0
@@ -64,47 +65,6 @@ NEXT_BATCH_AT: Final = 100
 DATABASE_MAY_BE_AWAY_S: Final = 15.0
 """Seconds that noting outcomes waits for a database that is away: within the time kept at a cycle's end."""
 
-GATEWAY_DOWN: Final = "gateway_down"
-OUT_OF_TIME: Final = "cycle_out_of_time"
-SWITCHED_OFF: Final = "kill_switch"
-
-_NOT_BEGUN: Final = {
-    GATEWAY_DOWN: "the gateway let nobody in, or could not be reached",
-    OUT_OF_TIME: "the cycle is near its end and stopped sending",
-    SWITCHED_OFF: "sending was switched off",
-}
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Everything the step works on, loaded at once."""
-
-    standing: Standing
-    held: Mapping[str, Activity]
-    sends: Sequence[Approval]
-    actions: Sequence[Approval]
-    work: Mapping[str, Sequence[Any]]
-    tell_receipts: frozenset[str]
-
-
-@dataclass
-class _Tally:
-    """What the step did, for its report."""
-
-    sent: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    unknown: int = 0
-    withdrawn: Counter[str] = field(default_factory=Counter)
-    actions: Counter[str] = field(default_factory=Counter)
-    bugs: list[Exception] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def success_rate(self) -> float | None:
-        """Sent / (sent + failed), ``None`` where nothing was; unknown ones are in neither."""
-        known = self.sent + sum(self.failed.values())
-        return self.sent / known if known else None
-
 
 def send_messages(world: World, cycle: Cycle) -> StepReport:
     """Send what this cycle approved and perform its actions.
@@ -112,10 +72,10 @@ def send_messages(world: World, cycle: Cycle) -> StepReport:
     Raises:
         ExceptionGroup: our own code raised; everything else was sent and recorded all the same.
     """
-    plan = _load(world, cycle)
-    tally = _Tally()
-    if plan.sends or plan.actions:
-        run_in_loop(world, _Sender(world, cycle, plan, tally).run())
+    approved = load_approved(world, cycle)
+    tally = Tally()
+    if approved.sends or approved.actions:
+        run_in_loop(world, _Sender(world, cycle, approved, tally).run())
     if tally.bugs:
         raise ExceptionGroup(f"{len(tally.bugs)} of this step's sends failed in our own code", tally.bugs)
     return StepReport(
@@ -131,36 +91,6 @@ def send_messages(world: World, cycle: Cycle) -> StepReport:
         },
         tuple(tally.notes[:10]),
     )
-
-
-def _load(world: World, cycle: Cycle) -> _Plan:
-    with world.store.write() as tx:
-        hold_pool(world, tx, cycle)
-        approvals = validations.spendable(tx, cycle.id)
-        actions = [a for a in approvals if a.subject == validations.ACTION]
-        held = {a.id: a for a in activity_store.claimed_by(tx, cycle.id)}
-        work: dict[str, Sequence[Any]] = {}
-        for name, action in world.activities.actions.items():
-            mine = [a.sender_chip_id for a in actions if held[a.activity_id or ""].type == name]
-            work |= action.load(tx, cycle.pool, mine)
-        return _Plan(
-            standing=Standing(
-                chips={chip.id: chip for chip in chips.of_pool(tx, cycle.pool)},
-                breakers=chips.breakers(tx, cycle.pool),
-                conversations={c.id: c for c in conversations.unclosed(tx, cycle.pool)},
-                pairs=pairing_store.of_cycle(tx, cycle.id),
-            ),
-            held=held,
-            sends=[a for a in approvals if a.subject != validations.ACTION],
-            actions=actions,
-            work=work,
-            tell_receipts=tell_receipts(tx),
-        )
-
-
-def _why_not_begun(error: GatewayError) -> str:
-    """Return why nothing was asked of the gateway: our own settings lack its key, or no time was left."""
-    return GATEWAY_DOWN if error.failure is FailureClass.GATEWAY else OUT_OF_TIME
 
 
 class _UnderWay:
@@ -201,13 +131,13 @@ class _UnderWay:
 class _Sender:
     """Sends one cycle's approvals, a batch at a time, in one event loop."""
 
-    def __init__(self, world: World, cycle: Cycle, plan: _Plan, tally: _Tally) -> None:
+    def __init__(self, world: World, cycle: Cycle, approved: Approved, tally: Tally) -> None:
         self._world = world
         self._cycle = cycle
-        self._plan = plan
+        self._approved = approved
         self._tally = tally
         self._down: dict[str, str] = {}
-        self._phones = {chip.id: chip.phone for chip in plan.standing.chips.values()}
+        self._phones = {chip.id: chip.phone for chip in approved.standing.chips.values()}
         self._outcomes: list[Outcome] = []
         self._killed = operators.KillSwitches(everything=False, pools=frozenset(), chips=frozenset())
         self._hub: GatewayHub | None = None
@@ -217,7 +147,10 @@ class _Sender:
         async with open_hub(self._world, self._cycle) as hub:
             self._hub = hub
             await self._send_all(hub)
-            await self._perform(hub)
+            wanted = self._still_wanted(hub, list(self._approved.actions))
+            not_begun = await perform(self._world, self._cycle, hub, self._approved, wanted, self._tally)
+            for reason, some in sorted(not_begun.items()):
+                self._withdraw(some, reason)
 
     # -- sends ---------------------------------------------------------------------------------
 
@@ -226,7 +159,7 @@ class _Sender:
 
         So one slow instance holds up nobody but itself.
         """
-        sends = self._plan.sends
+        sends = self._approved.sends
         calls = _UnderWay()
         problems: list[BaseException] = []
         flusher = asyncio.create_task(self._flush_now_and_then())
@@ -297,7 +230,7 @@ class _Sender:
             self._killed = operators.kill_switches_at(tx, self._cycle.tick)
 
     def _server_of(self, hub: GatewayHub, approval: Approval) -> str:
-        chip = self._plan.standing.chips[approval.sender_chip_id]
+        chip = self._approved.standing.chips[approval.sender_chip_id]
         return hub.gateway(chip.provider).server_of(channel_of(chip))
 
     def _compose(
@@ -313,10 +246,10 @@ class _Sender:
         return ready, broken
 
     def _content(self, approval: Approval) -> tuple[Content, MessageKind, str | None]:
-        conversation = self._plan.standing.conversations[approval.conversation_id or ""]
+        conversation = self._approved.standing.conversations[approval.conversation_id or ""]
         turn = approval.turn or 1
         if turn == 1:
-            activity = self._plan.held[approval.activity_id or ""]
+            activity = self._approved.held[approval.activity_id or ""]
             opening = self._world.activities.openings[activity.type]
             return opening.first_turn(self._world.library, conversation.dialogue_id, seed=conversation.id)
         return self._world.library.content(conversation.dialogue_id, turn, seed=conversation.id)
@@ -326,7 +259,7 @@ class _Sender:
     ) -> None:
         rows = []
         for approval, _, kind, media in ready:
-            chip = self._plan.standing.chips[approval.sender_chip_id]
+            chip = self._approved.standing.chips[approval.sender_chip_id]
             rows.append(
                 {
                     "id": message_id(approval),
@@ -355,13 +288,13 @@ class _Sender:
 
     def _can_be_confirmed(self, hub: GatewayHub, sender: Chip, recipient_id: str | None) -> bool:
         """Whether either end's gateway can be asked, or the sender's tells by itself."""
-        recipient = self._plan.standing.chips.get(recipient_id or "")
+        recipient = self._approved.standing.chips.get(recipient_id or "")
         asked = [sender.provider, *([] if recipient is None else [recipient.provider])]
         polled = any(hub.gateway(provider).polls_confirmations for provider in asked)
-        return polled or sender.id in self._plan.tell_receipts
+        return polled or sender.id in self._approved.tell_receipts
 
     async def _send_one(self, hub: GatewayHub, approval: Approval, content: Content) -> None:
-        chip = self._plan.standing.chips[approval.sender_chip_id]
+        chip = self._approved.standing.chips[approval.sender_chip_id]
         gateway = hub.gateway(chip.provider)
         channel = channel_of(chip)
         server = gateway.server_of(channel)
@@ -380,7 +313,7 @@ class _Sender:
             )
         except GatewayError as error:
             if error.attempts == 0:
-                self._outcomes.append(Outcome(approval, withdrawn=_why_not_begun(error)))
+                self._outcomes.append(Outcome(approval, withdrawn=why_not_begun(error)))
                 return
             if error.failure is FailureClass.GATEWAY:
                 self._down.setdefault(error.server, str(error))
@@ -440,7 +373,7 @@ class _Sender:
         if not outcomes:
             return
         done = [o for o in outcomes if o.withdrawn is None]
-        record_outcomes(self._world, self._cycle, done, self._plan.standing)
+        record_outcomes(self._world, self._cycle, done, self._approved.standing)
         for reason in sorted({o.withdrawn for o in outcomes if o.withdrawn is not None}):
             self._withdraw([o.approval for o in outcomes if o.withdrawn == reason], reason)
         # Only now: what failed in between is done again, and what is noted already is left alone then.
@@ -449,7 +382,7 @@ class _Sender:
             self._count(outcome)
 
     def _count(self, outcome: Outcome) -> None:
-        last4 = self._plan.standing.chips[outcome.approval.sender_chip_id].last4
+        last4 = self._approved.standing.chips[outcome.approval.sender_chip_id].last4
         if outcome.accepted is not None:
             self._tally.sent += 1
             return
@@ -467,153 +400,25 @@ class _Sender:
         traceback = self._world.redactor.traceback(error)
         self._tally.bugs.append(error)
         self._tally.failed[FailureClass.BUG.value] += 1
-        last4 = self._plan.standing.chips[approval.sender_chip_id].last4
+        last4 = self._approved.standing.chips[approval.sender_chip_id].last4
         self._world.log.failure(f"…{last4}: making a turn failed in our own code", traceback)
         with self._world.store.write() as tx:
             validations.lapse(tx, [approval.id])
             conversations.close(tx, {approval.conversation_id or "": "our_own_bug"}, at=self._cycle.tick)
             if approval.activity_id is not None:
-                activity_store.finish(
-                    tx, [self._finished(approval.activity_id, ActivityState.FAILED, "our_own_bug", traceback)]
-                )
-            pair = self._plan.standing.pairs.get(approval.conversation_id or "")
+                ending = Ending(approval.activity_id, ActivityState.FAILED, "our_own_bug", traceback)
+                activity_store.finish(tx, [ending], cycle_id=self._cycle.id, at=self._cycle.tick)
+            pair = self._approved.standing.pairs.get(approval.conversation_id or "")
             if pair is not None and pair.partner_activity_id is not None:
                 activity_store.release(tx, [pair.partner_activity_id])
 
     def _withdraw(self, approvals: Sequence[Approval], reason: str) -> None:
         """Take back what was certainly not begun."""
-        if not approvals:
-            return
-        again = self._cycle.tick + (timedelta(minutes=5) if reason == OUT_OF_TIME else TRY_AGAIN_AFTER)
-        put_off: list[Deferral] = []
-        replies: list[dict[str, Any]] = []
-        closed: dict[str, str] = {}
-        released: list[str] = []
-        for approval in approvals:
-            conversation_id = approval.conversation_id or ""
-            if approval.activity_id is not None:
-                activity = self._plan.held[approval.activity_id]
-                put_off.append(
-                    Deferral(activity.chip_id, activity.type, reason, again, activity_id=activity.id)
-                )
-                if approval.subject == validations.OPENING:
-                    closed[conversation_id] = "not_sent"
-                pair = self._plan.standing.pairs.get(conversation_id)
-                if pair is not None and pair.partner_activity_id is not None:
-                    released.append(pair.partner_activity_id)
-            else:
-                put_off.append(
-                    Deferral(approval.sender_chip_id, REPLY, reason, again, conversation_id=conversation_id)
-                )
-                replies.append(
-                    {
-                        "id": conversation_id,
-                        "next_due_at": again,
-                        "claimed_cycle_id": None,
-                        "last_deferral": reason,
-                    }
-                )
-        with self._world.store.write() as tx:
-            hold_pool(self._world, tx, self._cycle)
-            message_writes.withdraw(tx, [message_id(a) for a in approvals if a.subject != validations.ACTION])
-            validations.lapse(tx, [a.id for a in approvals])
-            conversations.close(tx, closed, at=self._cycle.tick)
-            conversations.change(tx, replies)
-            activity_store.defer(
-                tx,
-                put_off,
-                pool=self._cycle.pool,
-                cycle_id=self._cycle.id,
-                day=self._cycle.day,
-                at=self._cycle.tick,
-            )
-            activity_store.release(tx, released)
-        self._tally.withdrawn[reason] += len(approvals)
-        self._say(
-            f"{len(approvals)} not begun and due again at {again.astimezone(self._world.policy.zone):%H:%M}: "
-            f"{_NOT_BEGUN[reason]}"
-        )
+        if approvals:
+            text = withdraw(self._world, self._cycle, self._approved, approvals, reason)
+            self._tally.withdrawn[reason] += len(approvals)
+            self._say(text)
 
     def _say(self, text: str) -> None:
         self._world.log.warning(text)
         self._tally.notes.insert(0, text)
-
-    # -- actions -------------------------------------------------------------------------------
-
-    async def _perform(self, hub: GatewayHub) -> None:
-        """Perform the approved actions (MARCAR_LIDO and the like), concurrently across chips."""
-        wanted = self._still_wanted(hub, list(self._plan.actions))
-        if not wanted:
-            return
-        nothing = [a for a in wanted if not self._plan.work.get(a.sender_chip_id)]
-        something = [a for a in wanted if self._plan.work.get(a.sender_chip_id)]
-        with self._world.store.write() as tx:
-            hold_pool(self._world, tx, self._cycle)
-            validations.spend(tx, [a.id for a in wanted], at=self._cycle.tick)
-        results = await asyncio.gather(*(self._act(hub, a) for a in something), return_exceptions=True)
-        finished = [
-            self._finished(
-                a.activity_id or "", ActivityState.NOTHING_TO_DO, self._action_of(a).nothing_reason
-            )
-            for a in nothing
-        ]
-        done: dict[str, dict[str, Sequence[Any]]] = {}
-        not_begun: dict[str, list[Approval]] = {}
-        for approval, result in zip(something, results, strict=True):
-            if isinstance(result, GatewayError) and result.attempts == 0:
-                not_begun.setdefault(_why_not_begun(result), []).append(approval)
-                continue
-            name = self._plan.held[approval.activity_id or ""].type
-            if result is None:
-                done.setdefault(name, {})[approval.sender_chip_id] = self._plan.work[approval.sender_chip_id]
-                finished.append(
-                    self._finished(approval.activity_id or "", ActivityState.EXECUTED, "accepted")
-                )
-            else:
-                finished.append(self._action_failed(approval, result))
-        with self._world.store.write() as tx:
-            tx.lock_pool(self._cycle.pool)
-            for name, items in done.items():
-                self._world.activities.actions[name].record(tx, items, at=self._cycle.tick)
-            activity_store.finish(tx, finished)
-        self._tally.actions.update(row["state"].value for row in finished)
-        for reason, some in sorted(not_begun.items()):
-            self._withdraw(some, reason)
-
-    def _action_of(self, approval: Approval) -> Any:
-        return self._world.activities.actions[self._plan.held[approval.activity_id or ""].type]
-
-    async def _act(self, hub: GatewayHub, approval: Approval) -> None:
-        chip = self._plan.standing.chips[approval.sender_chip_id]
-        work = Work(channel_of(chip), self._plan.work[chip.id], self._cycle.tick)
-        await self._action_of(approval).perform(hub.gateway(chip.provider), work, self._phones)
-
-    def _action_failed(self, approval: Approval, error: BaseException) -> dict[str, Any]:
-        traceback = self._world.redactor.traceback(error)
-        last4 = self._plan.standing.chips[approval.sender_chip_id].last4
-        text = self._world.redactor.text(str(error))
-        if isinstance(error, GatewayError):
-            reason = error.failure.value
-        elif isinstance(error, Exception):
-            reason = "our_own_bug"
-            self._tally.bugs.append(error)
-        else:
-            raise error
-        name = self._plan.held[approval.activity_id or ""].type
-        self._world.log.failure(f"…{last4}: {name} failed ({reason}): {text}", traceback)
-        self._tally.notes.append(f"…{last4}: {name} failed ({reason})")
-        state = ActivityState.UNKNOWN if reason == FailureClass.UNKNOWN else ActivityState.FAILED
-        return self._finished(approval.activity_id or "", state, reason, traceback)
-
-    def _finished(
-        self, activity_id: str, state: ActivityState, reason: str, traceback: str | None = None
-    ) -> dict[str, Any]:
-        return {
-            "id": activity_id,
-            "state": state,
-            "reason": reason,
-            "detail": None,
-            "final_at": self._cycle.tick,
-            "cycle_id": self._cycle.id,
-            "traceback": traceback,
-        }

@@ -19,7 +19,7 @@ from warmup_pipeline.domain.presend import Judgement, validate
 from warmup_pipeline.domain.values import ActivityState, Decision
 from warmup_pipeline.store import activities, chips, conversations, validations
 from warmup_pipeline.store import pairings as pairing_store
-from warmup_pipeline.store.activities import Activity, Deferral
+from warmup_pipeline.store.activities import Activity, Deferral, Ending
 from warmup_pipeline.store.conversations import Conversation
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.pairings import StoredPairing
@@ -72,7 +72,7 @@ class _Outcome:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     deferrals: list[Deferral] = field(default_factory=list)
-    finished: list[dict[str, Any]] = field(default_factory=list)
+    finished: list[Ending] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
     replies: list[dict[str, Any]] = field(default_factory=list)
@@ -140,13 +140,13 @@ class _Judge:
     def _refuse(self, activity: Activity, judgement: Judgement) -> None:
         reason = judgement.reason or "no_partner"
         if judgement.decision is Decision.BLOCK:
-            self.outcome.finished.append(_final(activity, self._cycle, ActivityState.BLOCKED, reason))
+            self.outcome.finished.append(Ending(activity.id, ActivityState.BLOCKED, reason))
             return
         until = put_off_until(self._world, self._cycle, judgement)
         _, closes = window_bounds(self._cycle.day, self._world.policy)
         if until >= closes:
             # No time is left today; the reason stays with the activity.
-            self.outcome.finished.append(_final(activity, self._cycle, ActivityState.EXPIRED, reason))
+            self.outcome.finished.append(Ending(activity.id, ActivityState.EXPIRED, reason))
             return
         self.outcome.deferrals.append(
             Deferral(activity.chip_id, activity.type, reason, until, activity_id=activity.id)
@@ -201,18 +201,6 @@ class _Judge:
         return judgement
 
 
-def _final(activity: Activity, cycle: Cycle, state: ActivityState, reason: str) -> dict[str, Any]:
-    return {
-        "id": activity.id,
-        "state": state,
-        "reason": reason,
-        "detail": None,
-        "final_at": cycle.tick,
-        "cycle_id": cycle.id,
-        "traceback": None,
-    }
-
-
 def validate_sends(world: World, cycle: Cycle) -> StepReport:
     """Judge every reply, opening and action this cycle holds. Doing it twice judges nothing anew."""
     with world.store.write() as tx:
@@ -229,7 +217,7 @@ def validate_sends(world: World, cycle: Cycle) -> StepReport:
             activities.defer(
                 tx, outcome.deferrals, pool=cycle.pool, cycle_id=cycle.id, day=cycle.day, at=cycle.tick
             )
-            activities.finish(tx, outcome.finished)
+            activities.finish(tx, outcome.finished, cycle_id=cycle.id, at=cycle.tick)
             activities.release(tx, outcome.released)
             conversations.change(tx, outcome.replies)
             conversations.close(tx, outcome.closed, at=cycle.tick)

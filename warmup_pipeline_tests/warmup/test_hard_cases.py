@@ -12,7 +12,7 @@ import pytest
 from warmup_pipeline.domain.values import CONVERSA_PAR, ENVIAR_MIDIA, MessageState, Phase
 from warmup_pipeline.store import audit
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import claim, connections, gateway_step, pair, plan, send, validate
+from warmup_pipeline.warmup import approved, claim, connections, gateway_step, pair, plan, send, validate
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.confirm import Receipt, apply_receipts
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of
@@ -82,11 +82,11 @@ def test_what_was_written_down_but_never_attempted_is_no_failure_of_the_success_
         validate.validate_sends,
     ):
         step(lab.world, cycle)
-    sender = send._Sender(lab.world, cycle, send._load(lab.world, cycle), send._Tally())
+    sender = send._Sender(lab.world, cycle, approved.load_approved(lab.world, cycle), approved.Tally())
 
     async def write_down_and_die() -> None:
         async with gateway_step.open_hub(lab.world, cycle) as hub:
-            ready, broken = sender._compose(list(sender._plan.sends))
+            ready, broken = sender._compose(list(sender._approved.sends))
             assert not broken
             sender._write_down(hub, ready)
 
