@@ -37,6 +37,7 @@ from warmup_pipeline.store.attempts import (
 )
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.looks import EVERYTHING, Depth
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.messages import first_day, in_limits
 from warmup_pipeline.store.schema import (
     activities,
@@ -517,18 +518,16 @@ def warming_days_computed_at(tx: Transaction, pool: str | None = None) -> dict[s
     return _computed_at(tx, warming_day, pool)
 
 
+@remembered(cycles, pools)
 def last_finished_ticks(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
     """Return the tick of each pool's newest cycle that finished; with ``pool``, that pool's."""
-    found = tx.connection.execute(_last_finished().where(_in_pool_named(pool)))
+    query = _last_finished(all_of_them=pool is None)
+    found = tx.connection.execute(query, {} if pool is None else {"name_of": pool})
     return {row[0]: row[1] for row in found if row[1] is not None}
 
 
-def _in_pool_named(pool: str | None) -> sa.ColumnElement[bool]:
-    return sa.true() if pool is None else pools.c.name == pool
-
-
 @cache
-def _last_finished() -> sa.Select[Any]:
+def _last_finished(*, all_of_them: bool) -> sa.Select[Any]:
     """Pool by pool: the newest is the first the index finds, however many cycles there were."""
     newest = (
         sa.select(cycles.c.tick)
@@ -537,4 +536,5 @@ def _last_finished() -> sa.Select[Any]:
         .limit(1)
         .scalar_subquery()
     )
-    return sa.select(pools.c.name, newest)
+    query = sa.select(pools.c.name, newest)
+    return query if all_of_them else query.where(pools.c.name == sa.bindparam("name_of"))

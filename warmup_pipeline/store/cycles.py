@@ -115,6 +115,7 @@ def _newest() -> sa.Select[Any]:
     )
 
 
+@remembered(cycles, pools)
 def latest_of_each_pool(tx: Transaction, pool: str | None = None) -> dict[str, Cycle]:
     """Return each pool's newest cycle by tick; with ``pool``, that pool's."""
     if pool is None:

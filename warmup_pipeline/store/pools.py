@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import ClockKind
 from warmup_pipeline.store.bulk import insert_new_rows
 from warmup_pipeline.store.engine import PoolNotFound, Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import chips, pools
 
 
@@ -74,12 +75,17 @@ def every(tx: Transaction) -> list[Pool]:
     return [_pool(row) for row in tx.connection.execute(sa.select(*_columns).order_by(pools.c.name)).all()]
 
 
+@remembered(pools, chips)
 def with_chips(tx: Transaction, pool: str | None = None) -> list[Pool]:
     """Return the pools that have chips, by name: those a cycle is run for. With ``pool``, that one at most."""
+    query = _with_chips(all_of_them=pool is None)
+    return [_pool(row) for row in tx.connection.execute(query, {} if pool is None else {"name_of": pool})]
+
+
+@cache
+def _with_chips(*, all_of_them: bool) -> sa.Select[Any]:
     query = sa.select(*_columns).where(sa.exists().where(chips.c.pool == pools.c.name)).order_by(pools.c.name)
-    if pool is not None:
-        query = query.where(pools.c.name == pool)
-    return [_pool(row) for row in tx.connection.execute(query).all()]
+    return query if all_of_them else query.where(pools.c.name == sa.bindparam("name_of"))
 
 
 def move_clock(tx: Transaction, name: str, next_tick: datetime) -> None:
