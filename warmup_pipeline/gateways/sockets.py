@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 KEEPALIVE_S: Final = 2.0
@@ -27,6 +29,11 @@ KEEPALIVE_S: Final = 2.0
 connection that is just being closed is lost with an unknown outcome, so we leave well before."""
 
 _GONE: Final = "the connection was closed before the request was written"
+
+_UNASKED: Final = "an answer came before the request was written"
+
+_HEAD_BYTES: Final = 65_536
+"""Bytes a line of an answer's head may have: some servers send long policies in it."""
 
 _NOT_ADDED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 """Headers that aiohttp would add of its own accord: a request is what its caller made of it."""
@@ -88,6 +95,8 @@ class SocketTransport(httpx.AsyncBaseTransport):
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             request_class=_Request,
+            max_line_size=_HEAD_BYTES,
+            max_field_size=_HEAD_BYTES,
         )
         # It would make a GET or DELETE again whose kept connection broke, whatever had become of the first.
         session._retry_connection = False  # noqa: SLF001 (no public way; held by a test)
@@ -101,12 +110,12 @@ class SocketTransport(httpx.AsyncBaseTransport):
         """
         if self._session is None:
             self._session = self._open()
-        tell = request.extensions.get("trace") or _tell_nobody
-        await tell("connect.started", {})
+        writing = _Writing(request.extensions.get("trace") or _tell_nobody)
+        await writing.tell("connect.started", {})
         # Twice: so long it takes until a connection is known to be closed whose end has arrived already.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        _TELL.set(tell)
+        _WRITING.set(writing)
         try:
             response = await self._session.request(
                 request.method,
@@ -121,6 +130,11 @@ class SocketTransport(httpx.AsyncBaseTransport):
             )
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error) from error
+        if not writing.begun:
+            # It came in the moment between: whatever it answers, it is not this request, which is given up.
+            response.close()
+            await writing.give_up()
+            raise httpx.RemoteProtocolError(_UNASKED)
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response))
 
     async def aclose(self) -> None:
@@ -142,31 +156,58 @@ async def _tell_nobody(_event: str, _info: Mapping[str, Any]) -> None:
     """Stands for the ``trace`` of a request that has none."""
 
 
-_TELL: Final[ContextVar[_Tell]] = ContextVar("_TELL")
-"""Who is told about the request that is being made: aiohttp makes its own of it in the same context."""
+class _Writing:
+    """Whether a request has begun to be written.
+
+    Args:
+        tell: is told.
+    """
+
+    def __init__(self, tell: _Tell) -> None:
+        self.tell = tell
+        self.begun = False
+
+    async def begin(self, protocol: ResponseHandler | None) -> None:
+        """Note that it begins, unless it cannot.
+
+        Raises:
+            aiohttp.ClientConnectionResetError: the connection is gone, or holds what nobody has asked for: that
+                would be taken for the answer. Nothing is written then.
+        """
+        if protocol is None or not protocol.is_connected() or protocol.should_close:
+            await self.give_up()
+            raise aiohttp.ClientConnectionResetError(_GONE)
+        self.begun = True
+        await self.tell("send_request_headers.started", {})
+
+    async def give_up(self) -> None:
+        """Tell that nothing of it was written, nor will be."""
+        if not self.begun:
+            await self.tell("send_request_headers.failed", {"exception": httpx.WriteError(_GONE)})
+
+
+_WRITING: Final[ContextVar[_Writing]] = ContextVar("_WRITING")
+"""The request that is being made: aiohttp makes its own of it in the same context."""
 
 
 class _Request(aiohttp.ClientRequest):
     """Tells that it is about to be written, or that it cannot be: what aiohttp raises leaves that open."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        protocol = conn.protocol
         if not self._body:
             # It is written whole before anybody else has a turn.
-            await _begin_writing(conn)
+            await _WRITING.get().begin(protocol)
+        elif protocol is None or not protocol.is_connected() or protocol.should_close:
+            # Its body is written by a task of its own, and an answer that is there already would be read before.
+            await _WRITING.get().give_up()
+            raise aiohttp.ClientConnectionResetError(_GONE)
         return await super().send(conn)
 
     async def write_bytes(self, writer: Any, conn: Any, content_length: int | None = None) -> None:
         if self._body:
-            await _begin_writing(conn)
+            await _WRITING.get().begin(conn.protocol)
         await super().write_bytes(writer, conn, content_length)
-
-
-async def _begin_writing(conn: Any) -> None:
-    tell = _TELL.get()
-    if conn.protocol is None or not conn.protocol.is_connected():
-        await tell("send_request_headers.failed", {"exception": httpx.WriteError(_GONE)})
-        raise aiohttp.ClientConnectionResetError(_GONE)
-    await tell("send_request_headers.started", {})
 
 
 class _Body(httpx.AsyncByteStream):
@@ -190,7 +231,7 @@ class _Body(httpx.AsyncByteStream):
 def _translated(error: Exception) -> httpx.TransportError:
     """Return an error as httpx transports raise it; its text holds no address."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return httpx.ConnectTimeout(str(error))
+        return httpx.ConnectTimeout("no connection in time")
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ClientSSLError)):
         return httpx.ConnectError(str(error))
     if isinstance(error, aiohttp.ServerDisconnectedError):
@@ -200,4 +241,9 @@ def _translated(error: Exception) -> httpx.TransportError:
         return httpx.RemoteProtocolError(error.message)
     if isinstance(error, aiohttp.ClientPayloadError):
         return httpx.RemoteProtocolError(str(error))
-    return httpx.ReadError(str(error))
+    if isinstance(error, aiohttp.ClientConnectionResetError):
+        return httpx.WriteError(_GONE)
+    # The texts of some hold the whole address.
+    number = error.errno if isinstance(error, OSError) else None
+    words = type(error).__name__ if number is None else f"[Errno {number}] {os.strerror(number)}"
+    return httpx.ReadError(words)

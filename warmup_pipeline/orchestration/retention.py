@@ -209,10 +209,20 @@ def _give_back(instance: dg.DagsterInstance) -> int:
                 if free * size >= _WORTH_IT and free >= pages * _MOSTLY_EMPTY:
                     raw.execute("VACUUM")
                     freed += free * size
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                _take_up_log(raw)
             except sqlite3.OperationalError:
                 continue
     return freed
+
+
+def _take_up_log(raw: sqlite3.Connection) -> None:
+    """Take up the write-ahead log and make it empty, unless somebody is reading it: nobody waits for this."""
+    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    raw.execute("PRAGMA busy_timeout = 0")
+    try:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {int(patience)}")
 
 
 def _databases(instance: dg.DagsterInstance) -> Iterator[Callable[[], AbstractContextManager[sa.Connection]]]:

@@ -123,6 +123,12 @@ async def run_together(
                 found[place] = await work(all_items[place])
             except Exception as error:  # noqa: BLE001 (told to the caller, in its place)
                 found[place] = error
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Not we are cancelled, but something in it was: that is this item's trouble alone.
+                found[place] = RuntimeError(f"cut off: {error}".rstrip(": "))
             # Where nothing had to be waited for, the calls that are out get their turn all the same.
             await asyncio.sleep(0)
 

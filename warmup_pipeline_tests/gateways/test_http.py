@@ -577,3 +577,51 @@ def test_a_gateways_cookies_are_not_sent_back() -> None:
     first, second = asyncio.run(scenario())
     assert first == second
     assert set(first) == {"host", "accept"}
+
+
+@pytest.mark.parametrize(
+    "unasked", [b"HTTP/1.1 503 Late\r\n\r\n", b"HTTP/1.1 200 Late\r\nContent-Length: 2\r\n\r\n{}"]
+)
+@pytest.mark.parametrize(("method", "body"), [("POST", b"{}"), ("DELETE", None), ("GET", None)])
+def test_an_answer_that_nobody_asked_for_is_not_taken_for_that_of_the_next_request(
+    method: str, body: bytes | None, unasked: bytes
+) -> None:
+    async def scenario() -> tuple[Wire, Reply]:
+        idle, said = asyncio.Event(), asyncio.Event()
+
+        async def late(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await TAKEN(seen, reader, writer)
+            await idle.wait()
+            writer.write(unasked)
+            await writer.drain()
+            said.set()
+
+        wire = Wire([late, TAKEN])
+        async with serving(wire):
+            link = Link(wire.url, LinkLimits(deadline=5.0, retry_pause=0.0))
+            try:
+                await link.ask(Call("GET", link.url("/first"), {}), instance="a")
+                idle.set()
+                await said.wait()
+                return wire, await link.ask(Call(method, link.url("/second"), {}, body), instance="a")
+            finally:
+                await link.aclose()
+
+    wire, reply = asyncio.run(scenario())
+    assert [seen.path for seen in wire.seen] == ["/first", "/second"]
+    assert isinstance(reply, Answer)
+    assert (reply.status, reply.attempts) == (201, 2)
+
+
+def test_an_answer_with_a_long_head_is_read() -> None:
+    wire, reply = ask_once(answer(200, {}, headers={"Content-Security-Policy": "x" * 20_000}))
+    assert isinstance(reply, Answer)
+    assert (reply.status, len(wire.seen)) == (200, 1)
+
+
+def test_what_a_broken_connection_says_holds_no_address() -> None:
+    _, reply = ask_once(reset_after)
+    assert isinstance(reply, Silence)
+    assert reply.stage is Stage.AFTER_WRITE
+    assert "127.0.0.1" not in reply.words
+    assert "/x" not in reply.words
