@@ -1,0 +1,43 @@
+"""Many at a time: whatever becomes of one item, every other is worked on, and each answer stands in its place."""
+
+from __future__ import annotations
+
+import asyncio
+
+from warmup_pipeline.warmup.gateway_step import AT_ONCE, run_together
+
+
+def test_what_goes_wrong_with_one_item_stands_in_its_place_and_stops_no_other() -> None:
+    async def work(number: int) -> int:
+        if number == 1:
+            raise ValueError("one")
+        if number == 2:
+            # Not who waits is cancelled, but something that was waited for.
+            raise asyncio.CancelledError
+        return number
+
+    found = asyncio.run(run_together(range(5), work, lane=lambda number: number % 2))
+    assert [type(one) for one in found] == [int, ValueError, RuntimeError, int, int]
+    assert (found[0], found[3], found[4]) == (0, 3, 4)
+
+
+def test_a_lane_in_which_everything_hangs_holds_up_no_other() -> None:
+    async def scenario() -> int:
+        others = asyncio.Event()
+        done = 0
+
+        async def work(item: tuple[str, int]) -> None:
+            nonlocal done
+            lane, _ = item
+            if lane == "hangs":
+                await others.wait()
+                return
+            done += 1
+            if done == 10:
+                others.set()
+
+        items = [("hangs", n) for n in range(AT_ONCE + 10)] + [("answers", n) for n in range(10)]
+        await asyncio.wait_for(run_together(items, work, lane=lambda item: item[0]), 30)
+        return done
+
+    assert asyncio.run(scenario()) == 10
