@@ -20,11 +20,11 @@ from warmup_pipeline.store.attempts import count_of
 from warmup_pipeline.store.attempts import failed as failed_attempt
 from warmup_pipeline.store.attempts import succeeded as accepted
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.message_states import has_state
 from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR, counting_after
 from warmup_pipeline.store.schema import conversations, messages
 
-# Spelled out, so that the index on failed messages is seen to answer.
-_failed: Final = messages.c.state == sa.literal_column(f"'{MessageState.FAILED.value}'")
+_failed: Final = has_state(MessageState.FAILED)
 
 is_error: Final = sa.and_(_failed, messages.c.failure_class.in_(sorted(SENDER_ERRORS)))
 """A failure of the sender's own channel."""

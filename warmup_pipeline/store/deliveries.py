@@ -27,6 +27,7 @@ from warmup_pipeline.domain.values import (
 )
 from warmup_pipeline.store.bulk import update_rows
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
+from warmup_pipeline.store.message_states import has_state
 from warmup_pipeline.store.messages import first_day
 from warmup_pipeline.store.schema import (
     activities,
@@ -116,7 +117,7 @@ def _open_questions() -> sa.Select[Any]:
         messages.c.recipient_chip_id.in_(sa.select(chips.c.id).where(chips.c.provider == Provider.EVOLUTION)),
     )
     undelivered = sa.and_(
-        sa.or_(*(messages.c.state == state for state in UNDELIVERED)),
+        sa.or_(*(has_state(state) for state in UNDELIVERED)),
         messages.c.confirmed_at.is_(None),
         messages.c.gateway_message_id.is_not(None),
         can_be_seen,
@@ -127,7 +128,7 @@ def _open_questions() -> sa.Select[Any]:
             messages.c.pool == sa.bindparam("in_pool"),
             messages.c.state.in_([*UNDELIVERED, MessageState.UNKNOWN]),
             messages.c.sent_at >= sa.bindparam("since"),
-            sa.or_(messages.c.state == MessageState.UNKNOWN, undelivered),
+            sa.or_(has_state(MessageState.UNKNOWN), undelivered),
         )
         .order_by(messages.c.sent_at, messages.c.id)
     )

@@ -31,6 +31,7 @@ ROWS_PER_STATEMENT: Final = 500
 
 _BUSY_TIMEOUT_S: Final = 30
 _CONNECT_TIMEOUT_S: Final = 10
+_STATEMENTS_KEPT: Final = 1000
 _POSTGRESQL_DEADLINES: Final = {
     "lock_timeout": "30s",
     "statement_timeout": "120s",
@@ -163,6 +164,8 @@ def new_engine(url: URL) -> Engine:
         if url.database in (None, "", ":memory:"):
             options |= {"poolclass": sa.StaticPool}
         options |= {"connect_args": {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}}
+        # A cycle has more statements than the driver keeps by itself (128): each would be parsed each time.
+        options["connect_args"]["cached_statements"] = _STATEMENTS_KEPT
     else:
         options |= {"pool_pre_ping": True, "pool_size": 5}
         if "connect_timeout" not in url.query:

@@ -25,6 +25,7 @@ from warmup_pipeline.domain.values import (
 from warmup_pipeline.store.attempts import count_of
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
+from warmup_pipeline.store.message_states import has_state
 from warmup_pipeline.store.schema import activities, messages
 
 UNCONFIRMED_COUNTS_FOR: Final = timedelta(minutes=60)
@@ -34,7 +35,7 @@ _accepted = messages.c.state.in_(sorted(ACCEPTED_STATES))
 in_limits: Final = sa.or_(messages.c.state.in_(sorted(LIMIT_STATES)), messages.c.accepted_at.is_not(None))
 """A message that counts in its sender's limits. One that was accepted and failed later stays: the gateway
 was given it, and a receipt that comes after the failure may lift it up again."""
-_is_sending = messages.c.state == MessageState.SENDING
+_is_sending = has_state(MessageState.SENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +186,21 @@ def _traffic() -> tuple[sa.Select[Any], sa.Select[Any]]:
     return sent, received
 
 
-def unread(tx: Transaction, pool: str, chip_ids: Sequence[str], *, per_chip: int) -> dict[str, list[Unread]]:
+LOOKED_BACK_AT: Final = timedelta(days=7)
+"""How far back a chip looks at what it received: however long its past is, it does not go through all of it."""
+
+
+def unread(
+    tx: Transaction, pool: str, chip_ids: Sequence[str], *, at: datetime, per_chip: int
+) -> dict[str, list[Unread]]:
     """Return the newest messages that chips received and have not marked read, at most ``per_chip`` each.
 
     Received is what was seen to arrive; where nobody can see that, what was accepted and has not failed.
+    What came more than a week before ``at`` is left as it is.
     """
     if not chip_ids:
         return {}
-    asked = {"in_pool": pool, "ids": list(chip_ids), "per_chip": per_chip}
+    asked = {"in_pool": pool, "ids": list(chip_ids), "since": at - LOOKED_BACK_AT, "per_chip": per_chip}
     return _by_recipient(tx.connection.execute(_unread(), asked))
 
 
@@ -202,19 +210,32 @@ def _unread() -> sa.Select[Any]:
 
 
 def received_since_last(
-    tx: Transaction, pool: str, chip_ids: Sequence[str], activity_type: str, *, per_chip: int
+    tx: Transaction, pool: str, chip_ids: Sequence[str], activity_type: str, *, at: datetime, per_chip: int
 ) -> dict[str, list[Unread]]:
     """Return the newest messages that chips received since each last executed an activity of a type.
 
-    For an action that answers to what came in and keeps nothing of its own: its activity says when.
+    For an action that answers to what came in and keeps nothing of its own: its activity says when. What
+    came more than a week before ``at`` is left as it is.
     """
     if not chip_ids:
         return {}
+    asked = {
+        "in_pool": pool,
+        "ids": list(chip_ids),
+        "of_type": activity_type,
+        "since": at - LOOKED_BACK_AT,
+        "per_chip": per_chip,
+    }
+    return _by_recipient(tx.connection.execute(_received_since_last(), asked))
+
+
+@cache
+def _received_since_last() -> sa.Select[Any]:
     last = (
         sa.select(activities.c.chip_id, sa.func.max(activities.c.final_at).label("at"))
         .where(
             activities.c.chip_id.in_(sa.bindparam("ids", expanding=True)),
-            activities.c.type == activity_type,
+            activities.c.type == sa.bindparam("of_type"),
             activities.c.state == ActivityState.EXECUTED,
         )
         .group_by(activities.c.chip_id)
@@ -222,17 +243,16 @@ def received_since_last(
     )
     before = sa.select(last.c.at).where(last.c.chip_id == messages.c.recipient_chip_id).scalar_subquery()
     since = sa.or_(before.is_(None), messages.c.sent_at >= before)
-    arrived = sa.or_(_arrived(), messages.c.state == MessageState.READ)
-    asked = {"in_pool": pool, "ids": list(chip_ids), "per_chip": per_chip}
-    return _by_recipient(tx.connection.execute(_newest_received(sa.and_(since, arrived)), asked))
+    arrived = sa.or_(_arrived(), has_state(MessageState.READ))
+    return _newest_received(sa.and_(since, arrived))
 
 
 def _arrived() -> sa.ColumnElement[bool]:
     return sa.or_(
-        messages.c.state == MessageState.DELIVERED,
+        has_state(MessageState.DELIVERED),
         sa.and_(
             messages.c.confirmable.is_(sa.false()),
-            sa.or_(*(messages.c.state == s for s in (MessageState.ACCEPTED, MessageState.AT_WHATSAPP))),
+            sa.or_(*(has_state(s) for s in (MessageState.ACCEPTED, MessageState.AT_WHATSAPP))),
         ),
     )
 
@@ -254,6 +274,7 @@ def _newest_received(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
         .where(
             messages.c.pool == sa.bindparam("in_pool"),
             messages.c.recipient_chip_id.in_(sa.bindparam("ids", expanding=True)),
+            messages.c.sent_at > sa.bindparam("since"),
             which,
             messages.c.gateway_message_id.is_not(None),
         )

@@ -21,6 +21,7 @@ from warmup_pipeline.domain.values import ACCEPTED_STATES, ActivityState, Conver
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.message_states import has_state
 from warmup_pipeline.store.schema import (
     activities,
     conversations,
@@ -125,7 +126,7 @@ def _pending() -> tuple[sa.Select[Any], sa.Select[Any]]:
     )
     errors = sa.select(messages.c.sent_at).where(
         messages.c.pool == pool,
-        messages.c.state == MessageState.FAILED,
+        has_state(MessageState.FAILED),
         messages.c.failure_class.in_(sorted(SENDER_ERRORS)),
         messages.c.sent_at > sa.bindparam("a_day_ago"),
     )

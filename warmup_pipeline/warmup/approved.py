@@ -72,7 +72,7 @@ def load_approved(world: World, cycle: Cycle) -> Approved:
         work: dict[str, Sequence[Any]] = {}
         for name, action in world.activities.actions.items():
             mine = [a.sender_chip_id for a in actions if held[a.activity_id or ""].type == name]
-            work |= action.load(tx, cycle.pool, mine)
+            work |= action.load(tx, cycle.pool, mine, at=cycle.tick)
         return Approved(
             standing=Standing(
                 chips={chip.id: chip for chip in chips.of_pool(tx, cycle.pool)},

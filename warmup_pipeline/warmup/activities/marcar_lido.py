@@ -25,9 +25,11 @@ class MarcarLido:
     type: str = MARCAR_LIDO
     nothing_reason: str = "nothing_unread"
 
-    def load(self, tx: Transaction, pool: str, chip_ids: Sequence[str]) -> Mapping[str, Sequence[Unread]]:
+    def load(
+        self, tx: Transaction, pool: str, chip_ids: Sequence[str], *, at: datetime
+    ) -> Mapping[str, Sequence[Unread]]:
         """Return the unread messages of each chip."""
-        return messages.unread(tx, pool, chip_ids, per_chip=_AT_ONCE)
+        return messages.unread(tx, pool, chip_ids, at=at, per_chip=_AT_ONCE)
 
     async def perform(self, gateway: Gateway, work: Work, phone_of: Mapping[str, str]) -> None:
         """Mark them read."""

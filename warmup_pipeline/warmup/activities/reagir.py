@@ -31,9 +31,11 @@ class Reagir:
     type: str = REAGIR
     nothing_reason: str = "nothing_received"
 
-    def load(self, tx: Transaction, pool: str, chip_ids: Sequence[str]) -> Mapping[str, Sequence[Unread]]:
+    def load(
+        self, tx: Transaction, pool: str, chip_ids: Sequence[str], *, at: datetime
+    ) -> Mapping[str, Sequence[Unread]]:
         """Return the newest message each chip received since its last reaction."""
-        return messages.received_since_last(tx, pool, chip_ids, REAGIR, per_chip=1)
+        return messages.received_since_last(tx, pool, chip_ids, REAGIR, at=at, per_chip=1)
 
     async def perform(self, gateway: Gateway, work: Work, phone_of: Mapping[str, str]) -> None:
         """React to it."""

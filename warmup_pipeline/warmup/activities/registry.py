@@ -66,8 +66,10 @@ class Action(Protocol):
         """Reason code of the final state where there was nothing to do."""
         ...
 
-    def load(self, tx: Transaction, pool: str, chip_ids: Sequence[str]) -> Mapping[str, Sequence[Any]]:
-        """Return, in one query, what each chip has to do."""
+    def load(
+        self, tx: Transaction, pool: str, chip_ids: Sequence[str], *, at: datetime
+    ) -> Mapping[str, Sequence[Any]]:
+        """Return, in one query, what each chip has to do at the cycle's logical time."""
         ...
 
     async def perform(self, gateway: Gateway, work: Work, phone_of: Mapping[str, str]) -> None:
