@@ -1,7 +1,7 @@
 """The sums of the message log that metrics are made of, straight from the log.
 
 Holds: :func:`counts`, which everything else that knows such a sum must equal, and what each sum is:
-:func:`of_senders` and :func:`of_recipients`. Do not add: sums that are kept (``rollups``, ``counts_kept``).
+:func:`of_senders` and :func:`of_recipients`. Do not add: sums that are kept (``rollups``).
 """
 
 from __future__ import annotations

@@ -42,15 +42,10 @@ class Memory:
 
     Args:
         engine: its only writer.
-
-    Attributes:
-        kept: what somebody keeps of each pool who asks :meth:`moved_in` for what has changed.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.kept: dict[str, object] = {}
         self._written: Counter[str] = Counter()
-        self._moved: dict[str, set[str]] = {}
         self._known: dict[Any, tuple[tuple[int, ...], Any]] = {}
         self._open = 0
         self._overlap = False
@@ -155,7 +150,6 @@ class Memory:
     def forget(self, *_: Any) -> None:
         """Rely on nothing that is known any more."""
         self._known.clear()
-        self.kept.clear()
 
     def know(self, question: Any, tables: tuple[str, ...], found: Any) -> None:
         """Note what a read of tables would find now; whoever tells it does not change it afterwards."""
@@ -166,19 +160,6 @@ class Memory:
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[question] = known
-
-    @property
-    def is_overlapping(self) -> bool:
-        """Whether transactions are open at the same time: then nothing that is known is relied on."""
-        return self._overlap
-
-    def note_message(self, pool: str, conversation_id: str) -> None:
-        """Note that a message of a conversation has changed, come or gone."""
-        self._moved.setdefault(pool, set()).add(conversation_id)
-
-    def moved_in(self, pool: str) -> set[str]:
-        """Return the conversations of a pool that have changed since this was last asked."""
-        return self._moved.pop(pool, set())
 
     def recall(self, question: Any, tables: tuple[str, ...], ask: Callable[[], Found]) -> Found:
         """Return what is known, or ask and remember.

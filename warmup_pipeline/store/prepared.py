@@ -53,18 +53,19 @@ class Prepared:
 
     def __init__(self, statement: Any, dialect: Dialect, values: Values) -> None:
         reads = isinstance(statement, sa.Select)
+        selects = _selects(statement)
         if not reads and not (
             isinstance(statement, sa.Insert | sa.Update | sa.Delete)
             and not statement.returning_column_descriptions
         ):
             raise CannotPrepareError
         compiled = statement.compile(
-            dialect=dialect, column_keys=None if reads else list(values), for_executemany=not reads
+            dialect=dialect, column_keys=None if selects else list(values), for_executemany=not selects
         )
         if not isinstance(compiled, SQLCompiler) or compiled.insert_prefetch or compiled.update_prefetch:
             raise CannotPrepareError
         given_lists = [bind for bind in compiled.post_compile_params if bind.key in values]
-        if given_lists and not reads:
+        if given_lists and not selects:
             raise CannotPrepareError
         expanded = compiled.construct_expanded_state(dict(values), escape_names=False)
         self.text = expanded.statement
@@ -80,7 +81,7 @@ class Prepared:
         for name in expanded.positiontup or ():
             self._bind(name, compiled, expanded, dialect, values)
         self.changes = None if reads else statement.table.name
-        self.has_one_text = reads and not given_lists
+        self.has_one_text = selects and not given_lists
         self._read: list[tuple[int, Callable[[Any], Any]]] = []
         self._names: tuple[str, ...] = ()
         self._row: Callable[[Sequence[Any]], Any] = tuple
@@ -216,9 +217,16 @@ class PreparedConnection:
         return known[shape]
 
 
+def _selects(statement: Any) -> bool:
+    """Whether a statement is a SELECT, or writes what one finds: its values are that one's."""
+    return isinstance(statement, sa.Select) or (
+        isinstance(statement, sa.Insert) and statement.select is not None
+    )
+
+
 def _shape_of(statement: Any, values: Values) -> Any:
     """Return what makes another text of the same statement: its columns, or how long its lists are."""
-    if not isinstance(statement, sa.Select):
+    if not _selects(statement):
         return tuple(values)
     return tuple((key, len(value)) for key, value in values.items() if isinstance(value, list | tuple))
 

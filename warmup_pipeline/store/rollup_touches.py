@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.rollup_sums import SUMS, of_conversations
 from warmup_pipeline.store.schema import (
     chip_message_days,
@@ -58,7 +59,7 @@ def take_out(
         message_ids: messages that will change, or go.
         conversation_ids: conversations to which messages will come.
     """
-    if tx.memory is not None or not (message_ids or conversation_ids) or not _any_rolled_up(tx):
+    if not (message_ids or conversation_ids) or not _any_rolled_up(tx):
         return
     dialect = tx.connection.dialect.name
     noted = 0
@@ -72,6 +73,7 @@ def take_out(
         tx.connection.execute(_out())
 
 
+@remembered(pools, message_rollups)
 def _any_rolled_up(tx: Transaction) -> bool:
     """Whether the log of any pool is rolled up; who has asked keeps the first roll-up waiting on PostgreSQL."""
     rows = tx.connection.execute(_pools_rolled_up()).all()

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import MessageState
 from warmup_pipeline.store.bulk import upsert_rows
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.rollup_sums import SUMS, not_searched_by
 from warmup_pipeline.store.rollup_touches import Stage, add
 from warmup_pipeline.store.schema import (
@@ -51,6 +52,7 @@ def is_rolled_up(tx: Transaction, pool: str) -> bool:
     return _reached(tx, pool) == (_ALL,)
 
 
+@remembered(message_rollups)
 def _reached(tx: Transaction, pool: str) -> tuple[str | None] | None:
     row = tx.connection.execute(_rollup(), {"in_pool": pool}).first()
     return None if row is None else (row[0],)
@@ -66,7 +68,7 @@ def _rollup() -> sa.Select[Any]:
 
 def is_due(tx: Transaction, pool: str) -> bool:
     """Whether the pool's log has become long, and nobody has begun to roll it up."""
-    return tx.memory is None and _reached(tx, pool) is None and _is_long(tx, pool)
+    return _reached(tx, pool) is None and _is_long(tx, pool)
 
 
 def is_waiting(tx: Transaction, pool: str) -> bool:
@@ -171,8 +173,7 @@ def bring_up(tx: Transaction, pool: str, *, at: datetime) -> int:
         pool: the pool.
         at: the tick that does it.
     """
-    if tx.memory is not None or not is_rolled_up(tx, pool):
-        # Nobody else writes there, and sums of days long over are remembered.
+    if not is_rolled_up(tx, pool):
         return 0
     asked = {"in_pool": pool, "now": at}
     run = tx.connection.execute
@@ -220,8 +221,6 @@ def _done() -> sa.Update:
 
 def speaks_for(tx: Transaction, pool: str) -> bool:
     """Whether the pool has a roll-up, and it says what the log says of every day."""
-    if tx.memory is not None:
-        return False
     return bool(tx.connection.execute(_speaks_for(), {"in_pool": pool}).scalar_one())
 
 

@@ -12,7 +12,7 @@ import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, cast
+from typing import cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
@@ -23,9 +23,6 @@ from warmup_pipeline.store.bulk import upsert_rows
 from warmup_pipeline.store.engine import KEPT, Store, Transaction, new_engine
 from warmup_pipeline.store.memory import Memory
 from warmup_pipeline.store.prepared import PreparedConnection
-
-_SUMMED: Final = "state, confirmable, confirmed_at, failure_class, kind, turn, sent_at, sent_day"
-"""What sums of messages are made of."""
 
 
 class ScratchStore(Store):
@@ -51,7 +48,6 @@ class ScratchStore(Store):
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("PRAGMA wal_autocheckpoint = 10000")
-            connection.create_function("warmup_message_moved", 2, self.memory.note_message)
 
     def write(self) -> AbstractContextManager[Transaction, bool | None]:
         """Open a transaction that may write, as :meth:`Store.write`."""
@@ -140,15 +136,4 @@ def scratch_store(path: Path) -> Store:
         migrate.upgrade(plain)
     finally:
         plain.close()
-    store = ScratchStore(path)
-    with store.write() as tx:
-        for name, when, row in (
-            ("inserted", "INSERT", "NEW"),
-            ("updated", f"UPDATE OF {_SUMMED}", "OLD"),
-            ("deleted", "DELETE", "OLD"),
-        ):
-            tx.connection.exec_driver_sql(
-                f"CREATE TRIGGER messages_{name} AFTER {when} ON messages "
-                f"BEGIN SELECT warmup_message_moved({row}.pool, {row}.conversation_id); END"
-            )
-    return store
+    return ScratchStore(path)

@@ -15,7 +15,6 @@ from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.metrics import ChipMetrics, MessageCounts, OpeningBalance, chip_metrics
 from warmup_pipeline.store import chips, conversations, counts, derivations, rollup_counts, rollups
 from warmup_pipeline.store import derived as derived_store
-from warmup_pipeline.store.counts_kept import counts_kept
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
@@ -52,9 +51,7 @@ def compute_metrics(
     day = local_day(at, world.policy.zone)
     if scope is None:
         scope = Scope(pool)
-    if tx.memory is not None and not wholly:
-        summed = counts_kept(tx, pool, at=at, day=day)
-    elif wholly or not rollups.serves(tx, pool, at=at):
+    if wholly or not rollups.serves(tx, pool, at=at):
         summed = counts.counts(tx, pool, at=at, day=day)
     else:
         summed = rollup_counts.counts(tx, pool, at=at, day=day, derived_at=scope.at)
@@ -106,7 +103,7 @@ ROLLING_UP_FOR: Final = timedelta(seconds=60)
 def _roll_up(world: World, cycle: Cycle) -> None:
     """Roll up a log that has become long: in parts, so that neither the cycle's lease nor others wait for it."""
     with world.store.read() as tx:
-        if tx.memory is not None or not rollups.is_waiting(tx, cycle.pool):
+        if not rollups.is_waiting(tx, cycle.pool):
             return
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)

@@ -22,7 +22,7 @@ from warmup_pipeline.domain.values import DEFAULT_POOL, ConnectionState, Provide
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, SimulatorSettings
-from warmup_pipeline.store import activities, chips, connections, pools
+from warmup_pipeline.store import activities, chips, connections, pools, rollups
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.scratch import scratch_store
@@ -104,6 +104,7 @@ def open_timelapse(
             loop=stack.enter_context(contextlib.closing(clock.event_loop())),
         )
         starts = _populate(settings, world, begins_at)
+        _roll_up(store, begins_at)
         with store.read() as tx:
             every_chip = chips.of_pool(tx, DEFAULT_POOL)
             seen = {chip_id: row.state for chip_id, row in connections.of_pool(tx, DEFAULT_POOL).items()}
@@ -212,6 +213,15 @@ def _populate(settings: SimulationSettings, world: World, begins_at: datetime) -
         chips.insert(tx, [chip.row for chip in fresh], [])
         derive_standing(tx, world, DEFAULT_POOL, begins_at)
     return [Start(chip.row["id"], chip.starts_at) for chip in fresh]
+
+
+def _roll_up(store: Store, at: datetime) -> None:
+    """Have the pool's log rolled up from the beginning, as production does with one that is long."""
+    with store.write() as tx:
+        tx.lock_pool(DEFAULT_POOL)
+        rollups.begin(tx, DEFAULT_POOL, at=at)
+        while not rollups.go_on(tx, DEFAULT_POOL):
+            pass
 
 
 def _instance(chip: Chip, known: ConnectionState | None) -> SimulatedInstance:
