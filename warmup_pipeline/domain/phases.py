@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -181,19 +182,22 @@ class _Forecast:
             return None
         return local_day(self._at + timedelta(days=days), self._zone)
 
+    @cached_property
     def _planned_sends(self) -> int:
         level = self._policy.level_of(self._facts.trust)
         return effective_limits(self._policy, self._facts.phase, level, braked=False).day
 
+    @cached_property
     def _planned_openings(self) -> int:
-        sends = self._planned_sends()
+        sends = self._planned_sends
         turns = self._policy.phases[self._facts.phase].mean_dialogue_turns
         return max(1, sends // turns) if sends else 0
 
+    @cached_property
     def _ordinary_openings(self) -> float:
         """Return how many conversations an ordinary day of the phase opens."""
         plan = self._policy.phases[self._facts.phase]
-        most = most_openings(plan, self._planned_sends(), _PARTNERS, self._policy.pairs.max_partners_per_day)
+        most = most_openings(plan, self._planned_sends, _PARTNERS, self._policy.pairs.max_partners_per_day)
         weight = sum(plan.mix.values())
         if not most or not weight:
             return 0.0
@@ -201,9 +205,10 @@ class _Forecast:
         trust = self._policy.trust_levels[self._policy.level_of(self._facts.trust)].factor
         return min(float(most), (plan.activities_min + plan.activities_max) / 2 * share * trust)
 
+    @cached_property
     def _ordinary_sends(self) -> float:
         turns = self._policy.phases[self._facts.phase].mean_dialogue_turns
-        return min(float(self._planned_sends()), self._ordinary_openings() * turns)
+        return min(float(self._planned_sends), self._ordinary_openings * turns)
 
     def _pace(self, have: int, entered: int | None, ordinary: float, most: int) -> float:
         """Return how much more there is per day."""
@@ -219,27 +224,28 @@ class _Forecast:
         """Return when enough is sent."""
         have, entered = self._facts.metrics.sent_total, self._facts.entered
         began = None if entered is None else entered.sent
-        return self._count(have, need, self._pace(have, began, self._ordinary_sends(), self._planned_sends()))
+        return self._count(have, need, self._pace(have, began, self._ordinary_sends, self._planned_sends))
 
     def received(self, need: float) -> date | None:
         """Return when enough is received; partners are taken to be under the same limits."""
         have, entered = self._facts.metrics.received_total, self._facts.entered
         began = None if entered is None else entered.received
-        return self._count(have, need, self._pace(have, began, self._ordinary_sends(), self._planned_sends()))
+        return self._count(have, need, self._pace(have, began, self._ordinary_sends, self._planned_sends))
 
     def bidirectional(self, need: float) -> date | None:
         """Return when there are enough two-way conversations."""
-        return self._count(self._facts.metrics.bidirectional, need, self._pace_of_conversations())
+        return self._count(self._facts.metrics.bidirectional, need, self._pace_of_conversations)
 
+    @cached_property
     def _pace_of_conversations(self) -> float:
         have, entered = self._facts.metrics.bidirectional, self._facts.entered
         began = None if entered is None else entered.bidirectional
         # It takes part in as many that others open.
-        return self._pace(have, began, 2 * self._ordinary_openings(), self._planned_openings())
+        return self._pace(have, began, 2 * self._ordinary_openings, self._planned_openings)
 
     def response_rate(self, need: float) -> date | None:
         """Return when enough of what is sent is answered, if all of it is from now on."""
-        pace = self._planned_sends()
+        pace = self._planned_sends
         if pace == 0:
             return None
         missing = need * self._facts.metrics.sent_total - self._facts.metrics.received_total
@@ -262,7 +268,7 @@ class _Forecast:
 
     def _trust_in(self, days: int) -> int:
         metrics = self._facts.metrics
-        pace = self._pace_of_conversations()
+        pace = self._pace_of_conversations
         inputs = TrustInputs(
             age_days=self._facts.age / _ONE_DAY + days,
             response_rate=metrics.response_rate,

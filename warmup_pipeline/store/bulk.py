@@ -1,7 +1,7 @@
 """Writing many rows in few statements.
 
 Holds: :func:`insert_rows`, :func:`update_rows`, :func:`upsert_rows`, :func:`replace_rows`. One statement carries up to
-``ROWS_PER_STATEMENT`` rows, whatever the database: a query per chip is a bug here.
+``ROWS_PER_STATEMENT`` rows or more: a query per chip is a bug here.
 
 PostgreSQL gets the rows of a statement as an array of each column's values: one round trip, and a text that is
 made once, which a list of values is not. SQLite is in
@@ -17,21 +17,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
-from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from warmup_pipeline.store.arrays import array_text
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
 from warmup_pipeline.store.types import JsonDocument
 
 Row = Mapping[str, Any]
 
 
-def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        yield rows[start : start + ROWS_PER_STATEMENT]
+ROWS_IN_ARRAYS = 5_000
+"""Rows of one statement on PostgreSQL, which has one parameter a column, however many rows there are."""
+
+
+def _chunks(tx: Transaction, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    most = ROWS_PER_STATEMENT if _is_sqlite(tx) else ROWS_IN_ARRAYS
+    for start in range(0, len(rows), most):
+        yield rows[start : start + most]
 
 
 def _is_sqlite(tx: Transaction) -> bool:
@@ -158,10 +163,13 @@ def _makers(table: sa.Table, names: tuple[str, ...]) -> tuple[tuple[str, Callabl
     return tuple((name, _plain(table.c[name])) for name in names)
 
 
-def _given_values(table: sa.Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
+def _given_values(table: sa.Table, rows: Sequence[Row]) -> dict[str, str]:
     """Return the parameters of a statement on :func:`_given` rows: an array of each column's values."""
     return {
-        f"given_{name}": [row[name] for row in rows] if make is None else [make(row[name]) for row in rows]
+        f"given_{name}": array_text(
+            _item(table.c[name]),
+            [row[name] for row in rows] if make is None else [make(row[name]) for row in rows],
+        )
         for name, make in _makers(table, tuple(rows[0]))
     }
 
@@ -170,7 +178,10 @@ def _given_values(table: sa.Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
 def _given(table: sa.Table, names: tuple[str, ...]) -> sa.TableValuedAlias:
     """Return rows as PostgreSQL makes them of arrays: a text that is the same however many they are."""
     arrays = [
-        sa.bindparam(f"given_{name}", type_=postgresql.ARRAY(_item(table.c[name]), dimensions=1))
+        sa.cast(
+            sa.bindparam(f"given_{name}", type_=sa.Text()),
+            postgresql.ARRAY(_item(table.c[name]), dimensions=1),
+        )
         for name in names
     ]
     columns = [sa.column(name, _item(table.c[name])) for name in names]
@@ -199,7 +210,7 @@ def _postgresql_upsert(table: sa.Table, names: tuple[str, ...]) -> postgresql.In
 
 def insert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows that all have the same keys."""
-    for chunk in _chunks(rows):
+    for chunk in _chunks(tx, rows):
         if _is_sqlite(tx):
             _sqlite_insert(table, tuple(chunk[0]), only_new=False).run(tx, chunk)
         else:
@@ -208,7 +219,7 @@ def insert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
 
 def insert_new_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows; one whose primary key or unique key exists already is left as it is."""
-    for chunk in _chunks(rows):
+    for chunk in _chunks(tx, rows):
         if _is_sqlite(tx):
             _sqlite_insert(table, tuple(chunk[0]), only_new=True).run(tx, chunk)
         else:
@@ -218,7 +229,7 @@ def insert_new_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> No
 
 def upsert_rows(tx: Transaction, table: sa.Table, rows: Sequence[Row]) -> None:
     """Insert rows, or replace what stands under the same primary key."""
-    for chunk in _chunks(rows):
+    for chunk in _chunks(tx, rows):
         if _is_sqlite(tx):
             _sqlite_upsert(table, tuple(chunk[0])).run(tx, chunk)
         else:
@@ -248,11 +259,13 @@ class _Condition:
 
 
 @lru_cache(maxsize=256)
-def _sqlite_update(table: sa.Table, names: tuple[str, ...], key: str, where: _Condition) -> _Prepared:
+def _sqlite_update(
+    table: sa.Table, names: tuple[str, ...], keys: tuple[str, ...], where: _Condition
+) -> _Prepared:
     statement = (
         sa.update(table)
-        .where(table.c[key] == sa.bindparam(f"new_{key}", type_=table.c[key].type))
-        .values({n: sa.bindparam(f"new_{n}", type_=table.c[n].type) for n in names if n != key})
+        .where(*(table.c[key] == sa.bindparam(f"new_{key}", type_=table.c[key].type) for key in keys))
+        .values({n: sa.bindparam(f"new_{n}", type_=table.c[n].type) for n in names if n not in keys})
     )
     if where.of is not None:
         statement = statement.where(where.of)
@@ -260,12 +273,14 @@ def _sqlite_update(table: sa.Table, names: tuple[str, ...], key: str, where: _Co
 
 
 @lru_cache(maxsize=256)
-def _postgresql_update(table: sa.Table, names: tuple[str, ...], key: str, where: _Condition) -> sa.Update:
+def _postgresql_update(
+    table: sa.Table, names: tuple[str, ...], keys: tuple[str, ...], where: _Condition
+) -> sa.Update:
     given = _given(table, names)
     statement = (
         sa.update(table)
-        .values({name: _taken(table, given, name) for name in names if name != key})
-        .where(table.c[key] == given.c[key])
+        .values({name: _taken(table, given, name) for name in names if name not in keys})
+        .where(*(table.c[key] == given.c[key] for key in keys))
     )
     return statement if where.of is None else statement.where(where.of)
 
@@ -288,12 +303,12 @@ def update_rows(
         where: a further condition on the table's row, without IN; a row that does not meet it is left alone.
     """
     changed = 0
-    for chunk in _chunks(rows):
-        names = list(chunk[0])
+    for chunk in _chunks(tx, rows):
+        names = tuple(chunk[0])
         if _is_sqlite(tx):
-            changed += _sqlite_update(table, tuple(names), key, _Condition(where)).run(tx, chunk)
+            changed += _sqlite_update(table, names, (key,), _Condition(where)).run(tx, chunk)
             continue
-        statement = _postgresql_update(table, tuple(names), key, _Condition(where))
+        statement = _postgresql_update(table, names, (key,), _Condition(where))
         changed += int(tx.connection.execute(statement, _given_values(table, chunk)).rowcount)
     return changed
 
@@ -306,6 +321,7 @@ def write_changed(
     within: sa.ColumnElement[bool],
     stamps: Mapping[str, Any],
     whole: bool = False,
+    stamped: bool = True,
 ) -> int:
     """Write the rows that are not there already, as they are, and stamp all of them; returns how many were written.
 
@@ -319,6 +335,7 @@ def write_changed(
         within: the condition that these rows hold, and those that they take the place of.
         stamps: columns that say when it was derived, with their value: they make no row another one.
         whole: remove rows within that are not among these.
+        stamped: stamp those that are as they were; ``False``: the caller stamps them, with others.
     """
     if tx.memory is not None:
         # Nothing waits for the disk there, and asking costs as much as writing.
@@ -328,61 +345,107 @@ def write_changed(
         else:
             replace_rows(tx, table, rows)
         return len(rows)
-    keys = [column.name for column in table.primary_key]
-    if rows and _is_sqlite(tx):
-        return _write_changed_as_stored(tx, table, rows, keys, within=within, stamps=stamps, whole=whole)
-    said = [column.name for column in table.c if column.name not in {*keys, *stamps}]
-    query = sa.select(*(table.c[name] for name in (*keys, *said))).where(within)
-    stored = {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in tx.connection.execute(query)}
-    changed = [
-        row
-        for row in rows
-        if stored.pop(tuple([row[name] for name in keys]), None) != tuple([row.get(name) for name in said])
-    ]
+    if not rows:
+        if whole:
+            tx.connection.execute(sa.delete(table).where(within))
+        return 0
+    names = tuple(rows[0])
+    keys = tuple(column.name for column in table.primary_key)
+    said = tuple(name for name in names if name not in {*keys, *stamps})
+    # As they are stored, of which nothing need be made: neither a date nor a document.
+    raw = [_as_stored(tx, table.c[name]) for name in (*keys, *said)]
+    given = _columns_as_stored(tx, table, rows, (*keys, *said))
+    stored = {
+        tuple(row[: len(keys)]): tuple(row[len(keys) :])
+        for row in tx.connection.execute(sa.select(*raw).where(within)).all()
+    }
+    added: list[int] = []
+    changed: list[int] = []
+    unlike: set[str] = set()
+    of_keys = zip(*(given[name] for name in keys), strict=True)
+    of_said = zip(*(given[name] for name in said), strict=True)
+    for place, (key, now) in enumerate(zip(of_keys, of_said, strict=True)):
+        before = stored.pop(key, None)
+        if before is None:
+            added.append(place)
+        elif before != now:
+            changed.append(place)
+            if len(unlike) < len(said):
+                unlike.update([name for name, old, new in zip(said, before, now, strict=True) if old != new])
     if whole:
-        _delete(tx, [table.c[name] for name in keys], sorted(stored), table)
-    upsert_rows(tx, table, changed)
-    if len(changed) < len(rows):
-        tx.connection.execute(sa.update(table).where(within).values(**stamps))
-    return len(changed)
+        _delete(tx, raw[: len(keys)], sorted(stored), table)
+    # A chip that came from another pool has its row there. What is known to be here is not asked for again.
+    upsert_rows(tx, table, [rows[place] for place in added])
+    # A column of which nothing changes is left out: SQLite would take it out of its index and put it in again.
+    written = [name for name in (*keys, *said) if name in keys or name in unlike]
+    columns = {name: [given[name][place] for place in changed] for name in written}
+    fixed = _columns_as_stored(tx, table, rows[:1], tuple(stamps))
+    columns |= {name: column * len(changed) for name, column in fixed.items()}
+    _update_as_stored(tx, table, columns, keys, len(changed))
+    if stamped and len(added) + len(changed) < len(rows):
+        stamp(tx, table, within=within, stamps=stamps)
+    return len(added) + len(changed)
+
+
+def stamp(
+    tx: Transaction, table: sa.Table, *, within: sa.ColumnElement[bool], stamps: Mapping[str, Any]
+) -> None:
+    """Set columns of all rows within; one that says so already is not written again."""
+    other = sa.or_(*(table.c[name].is_distinct_from(value) for name, value in stamps.items()))
+    tx.connection.execute(sa.update(table).where(within, other).values(**stamps))
+
+
+def _as_stored(tx: Transaction, column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return a column of which a query gives the values that :func:`_columns_as_stored` makes."""
+    if _is_sqlite(tx):
+        return sa.type_coerce(column, sa.types.NullType())
+    return sa.cast(column, sa.Text) if isinstance(column.type, type(JsonDocument)) else column
+
+
+def _columns_as_stored(
+    tx: Transaction, table: sa.Table, rows: Sequence[Row], names: tuple[str, ...]
+) -> dict[str, list[Any]]:
+    """Return the values that rows have in some columns, column by column."""
+    columns: dict[str, list[Any]] = {}
+    for name, make in _sqlite_makers(table, names) if _is_sqlite(tx) else _makers(table, names):
+        column = [row[name] for row in rows]
+        columns[name] = column if make is None else list(map(make, column))
+    return columns
+
+
+def _update_as_stored(
+    tx: Transaction, table: sa.Table, columns: Mapping[str, list[Any]], keys: tuple[str, ...], count: int
+) -> None:
+    """Set columns of rows, given the values as they are stored, column by column, the keys among them."""
+    names, where = tuple(columns), _Condition(None)
+    if not count:
+        return
+    if _is_sqlite(tx):
+        update = _sqlite_update(table, names, keys, where)
+        values = [columns[str(name)] for name, _, _ in update.values]
+        tx.connection.exec_driver_sql(update.text, list(zip(*values, strict=True)))
+        return
+    statement = _postgresql_update(table, names, keys, where)
+    for start in range(0, count, ROWS_IN_ARRAYS):
+        some = {
+            f"given_{name}": array_text(_item(table.c[name]), column[start : start + ROWS_IN_ARRAYS])
+            for name, column in columns.items()
+        }
+        tx.connection.execute(statement, some)
+
+
+@lru_cache(maxsize=256)
+def _sqlite_makers(
+    table: sa.Table, names: tuple[str, ...]
+) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    dialect = sqlite.dialect()
+    kinds = [(name, table.c[name].type) for name in names]
+    return tuple(
+        (name, _quick(kind, kind.dialect_impl(dialect).bind_processor(dialect))) for name, kind in kinds
+    )
 
 
 def _delete(tx: Transaction, keys: Sequence[Any], gone: Sequence[Any], table: sa.Table) -> None:
     for start in range(0, len(gone), ROWS_PER_STATEMENT):
         named = sa.tuple_(*keys).in_(gone[start : start + ROWS_PER_STATEMENT])
         tx.connection.execute(sa.delete(table).where(named))
-
-
-def _tuple_of(places: Sequence[int]) -> Callable[[Any], Any]:
-    if len(places) == 1:
-        (place,) = places
-        return lambda row: (row[place],)
-    return itemgetter(*places)
-
-
-def _write_changed_as_stored(
-    tx: Transaction,
-    table: sa.Table,
-    rows: Sequence[Row],
-    keys: Sequence[str],
-    *,
-    within: sa.ColumnElement[bool],
-    stamps: Mapping[str, Any],
-    whole: bool,
-) -> int:
-    """Do the same on SQLite with values as they are stored: nothing that is read is made into objects."""
-    upsert = _sqlite_upsert(table, tuple(rows[0]))
-    names = [str(name) for name, _, _ in upsert.values]
-    key_of = _tuple_of([names.index(name) for name in keys])
-    said_of = _tuple_of([place for place, name in enumerate(names) if name not in {*keys, *stamps}])
-    raw = sa.types.NullType()
-    query = sa.select(*(sa.type_coerce(table.c[name], raw) for name in names)).where(within)
-    stored = {key_of(row): said_of(row) for row in tx.connection.execute(query).all()}
-    changed = [row for row in upsert.made_of(rows) if stored.pop(key_of(row), None) != said_of(row)]
-    if whole:
-        _delete(tx, [sa.type_coerce(table.c[name], raw) for name in keys], sorted(stored), table)
-    for start in range(0, len(changed), ROWS_PER_STATEMENT):
-        tx.connection.exec_driver_sql(upsert.text, changed[start : start + ROWS_PER_STATEMENT])
-    if len(changed) < len(rows):
-        tx.connection.execute(sa.update(table).where(within).values(**stamps))
-    return len(changed)

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import ChipStatus, Phase, TrustLevel
-from warmup_pipeline.store.bulk import write_changed
+from warmup_pipeline.store.bulk import stamp, write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.schema import chip_days
 from warmup_pipeline.store.scope import Scope
@@ -57,10 +57,10 @@ def store(
     """
     if rows:
         of_day = sa.and_(scope.within(chip_days), chip_days.c.day == day)
-        write_changed(tx, chip_days, rows, within=of_day, stamps={"as_of": as_of})
+        write_changed(tx, chip_days, rows, within=of_day, stamps={"as_of": as_of}, stamped=not scope.marked)
     if scope.marked:
-        others = sa.and_(chip_days.c.pool == scope.pool, chip_days.c.day == day)
-        tx.connection.execute(sa.update(chip_days).where(others).values(as_of=as_of))
+        of_pool_day = sa.and_(chip_days.c.pool == scope.pool, chip_days.c.day == day)
+        stamp(tx, chip_days, within=of_pool_day, stamps={"as_of": as_of})
 
 
 def of_pool(tx: Transaction, pool: str, *, first: date | None = None) -> list[ChipDayRow]:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -116,6 +117,40 @@ def in_scope_of(tx: Transaction, scope: Scope) -> list[Chip]:
     if scope.kind is Kind.POOL:
         return of_pool(tx, scope.pool)
     return those(tx, in_scope(chips, scope.kind), scope.asked)
+
+
+class Begun(NamedTuple):
+    """What the age of a chip, and what follows from that, is derived from: the columns of its row."""
+
+    id: str
+    status: ChipStatus
+    role: str
+    phase: Phase
+    warming_started_at: datetime | None
+    phase_started_at: datetime | None
+    created_at: datetime
+
+
+def begun(tx: Transaction, scope: Scope) -> list[Begun]:
+    """Return what the age of each chip that a derivation is about is derived from, by id."""
+    if tx.memory is not None:
+        return [Begun(*_BEGUN(chip)) for chip in in_scope_of(tx, scope)]
+    rows = tx.connection.execute(_begun(scope.kind), scope.asked).all()
+    return [
+        Begun(chip_id, _STATUSES[status], role, _PHASES[phase], *times)
+        for chip_id, status, role, phase, *times in rows
+    ]
+
+
+_BEGUN: Final = attrgetter(*Begun._fields)
+_STATUSES: Final = {status.value: status for status in ChipStatus}
+_PHASES: Final = {phase.value: phase for phase in Phase}
+
+
+@cache
+def _begun(kind: Kind) -> sa.Select[Any]:
+    columns = (chips.c[name] for name in Begun._fields)
+    return sa.select(*columns).where(in_scope(chips, kind)).order_by(chips.c.id)
 
 
 def those(tx: Transaction, condition: sa.ColumnElement[bool], asked: Mapping[str, Any]) -> list[Chip]:

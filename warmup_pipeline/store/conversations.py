@@ -19,7 +19,6 @@ from warmup_pipeline.store.bulk import insert_rows, update_rows
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import conversations, messages
-from warmup_pipeline.store.scope import Scope, is_marked
 
 _NAMES_AT_ONCE: Final = 30_000
 """Values of one IN list: SQLite takes 32,766 variables, PostgreSQL 65,535."""
@@ -257,30 +256,24 @@ def _last_openings() -> sa.Select[Any]:
 
 
 @remembered(conversations)
-def partners_on(tx: Transaction, pool: str, day: date, *, scope: Scope | None = None) -> dict[str, set[str]]:
-    """Return the distinct partners of each chip on a local day, counted from acceptance.
-
-    Args:
-        tx: the transaction.
-        pool: the pool.
-        day: the local day.
-        scope: all partners of its chips, at least.
-    """
+def partners_on(tx: Transaction, pool: str, day: date) -> dict[str, set[str]]:
+    """Return the distinct partners of each chip on a local day, counted from acceptance."""
     partners: dict[str, set[str]] = {}
-    for opener, responder in tx.connection.execute(
-        _pairs_on(marked=scope is not None and scope.marked),
-        {**(scope or Scope(pool)).asked, "on_day": day},
-    ).all():
+    for opener, responder in tx.connection.execute(_pairs_on(), {"in_pool": pool, "on_day": day}).all():
         partners.setdefault(opener, set()).add(responder)
         partners.setdefault(responder, set()).add(opener)
     return partners
 
 
+def partner_counts(tx: Transaction, pool: str, day: date) -> dict[str, int]:
+    """Return how many distinct partners each chip had on a local day."""
+    return {chip_id: len(partners) for chip_id, partners in partners_on(tx, pool, day).items()}
+
+
 @cache
-def _pairs_on(*, marked: bool) -> sa.Select[Any]:
-    opener, responder = conversations.c.opener_chip_id, conversations.c.responder_chip_id
-    query = (
-        sa.select(opener, responder)
+def _pairs_on() -> sa.Select[Any]:
+    return (
+        sa.select(conversations.c.opener_chip_id, conversations.c.responder_chip_id)
         .where(
             conversations.c.pool == sa.bindparam("in_pool"),
             # One that was never opened has no day.
@@ -288,7 +281,6 @@ def _pairs_on(*, marked: bool) -> sa.Select[Any]:
         )
         .distinct()
     )
-    return query.where(sa.or_(is_marked(opener), is_marked(responder))) if marked else query
 
 
 def dialogues_used(tx: Transaction, pair_keys: Collection[str], *, since: datetime) -> dict[str, set[str]]:

@@ -25,7 +25,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from warmup_pipeline.domain.values import ChipStatus
+from warmup_pipeline.domain.values import ChipStatus, TrustLevel
+from warmup_pipeline.store.arrays import array_text
 from warmup_pipeline.store.bulk import update_rows
 from warmup_pipeline.store.counts import is_error
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
@@ -35,13 +36,15 @@ from warmup_pipeline.store.rollup_touches import Stage
 from warmup_pipeline.store.schema import (
     brake_signals,
     chip_derivations,
+    chip_metrics,
     chips,
     conversation_touches,
     conversations,
     message_rollups,
     messages,
+    trust_scores,
 )
-from warmup_pipeline.store.scope import Scope
+from warmup_pipeline.store.scope import Kind, Scope, in_scope
 
 _SEEN: Final = ("status", "role", "phase", "phase_started_at", "warming_started_at")
 """What of a chip's own row is derived from."""
@@ -107,8 +110,9 @@ def mark(tx: Transaction, pool: str, *, at: datetime, day: date, by: str, signal
             "day_now": at - _A_DAY,
             "signals_since": signals_since,
         }
-    tx.connection.execute(_to_be_judged(whole=anew), asked)
-    tx.connection.execute(_mark(tx.connection.dialect.name, whole=anew), asked)
+    tx.connection.execute(_mark_to_be_judged(tx.connection.dialect.name, whole=anew), asked)
+    if not anew:
+        tx.connection.execute(_mark_by_messages(), asked)
     tx.connection.execute(
         sa.update(message_rollups)
         .where(message_rollups.c.pool == pool)
@@ -131,45 +135,52 @@ def _last_derivation() -> sa.Select[Any]:
 
 
 @cache
-def _mark(dialect: str, *, whole: bool) -> sa.Insert:
+def _mark_to_be_judged(dialect: str, *, whole: bool) -> sa.Insert:
+    """Return what marks chips that are judged whatever their metrics come to."""
     own = chip_derivations
     now: sa.BindParameter[Any] = sa.bindparam("now", type_=own.c.computed_at.type)
-    query = sa.select(chips.c.id, chips.c.pool, now, *(chips.c[name] for name in _SEEN)).where(
+    query = sa.select(chips.c.id, chips.c.pool, now, sa.null(), *(chips.c[name] for name in _SEEN)).where(
         chips.c.pool == sa.bindparam("in_pool")
     )
     if not whole:
-        query = query.where(chips.c.id.in_(sa.union(*_by_messages(), *_otherwise())))
+        query = query.where(chips.c.id.in_(sa.union(*_otherwise())))
     insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    adding = insert_into(own).from_select(["chip_id", "pool", "computed_at", *_SEEN], query)
+    names = ("pool", "computed_at", "judged_at", *_SEEN)
+    adding = insert_into(own).from_select(["chip_id", *names], query)
     return adding.on_conflict_do_update(
-        index_elements=["chip_id"],
-        set_={name: adding.excluded[name] for name in ("pool", "computed_at", *_SEEN)},
+        index_elements=["chip_id"], set_={name: adding.excluded[name] for name in names}
     )
 
 
 @cache
-def _to_be_judged(*, whole: bool) -> sa.Update:
-    """Return what has chips judged whatever their metrics come to; asked before they are marked."""
+def _mark_by_messages() -> sa.Update:
+    """Return what marks the others whose messages may come to something else; what is seen of them is as it was."""
     own = chip_derivations
-    update = sa.update(own).where(own.c.pool == sa.bindparam("in_pool")).values(judged_at=None)
-    return update if whole else update.where(own.c.chip_id.in_(sa.union(*_otherwise())))
+    pool: sa.BindParameter[str] = sa.bindparam("in_pool")
+    now: sa.BindParameter[Any] = sa.bindparam("now", type_=own.c.computed_at.type)
+    here = sa.select(chips.c.id).where(chips.c.pool == pool, chips.c.id.in_(sa.union(*_by_messages())))
+    return sa.update(own).where(own.c.chip_id.in_(here), own.c.computed_at != now).values(computed_at=now)
 
 
 def spare(tx: Transaction, chip_ids: Sequence[str]) -> None:
     """Take marks back: of these chips nothing that is judged has changed, and nothing else is due."""
+    dialect = tx.connection.dialect.name
+    if dialect == "postgresql":
+        tx.connection.execute(_spare(dialect), {"spared": array_text(sa.Text(), chip_ids)})
+        return
     for start in range(0, len(chip_ids), ROWS_PER_STATEMENT):
         asked = {"spared": list(chip_ids[start : start + ROWS_PER_STATEMENT])}
-        tx.connection.execute(_spare(), asked)
+        tx.connection.execute(_spare(dialect), asked)
 
 
 @cache
-def _spare() -> sa.Update:
+def _spare(dialect: str) -> sa.Update:
     own = chip_derivations
-    return (
-        sa.update(own)
-        .where(own.c.chip_id.in_(sa.bindparam("spared", expanding=True)), own.c.judged_at.is_not(None))
-        .values(computed_at=own.c.judged_at)
-    )
+    named: sa.ColumnElement[bool] = own.c.chip_id.in_(sa.bindparam("spared", expanding=True))
+    if dialect == "postgresql":
+        ids = sa.cast(sa.bindparam("spared", type_=sa.Text()), postgresql.ARRAY(sa.Text()))
+        named = own.c.chip_id == sa.any_(ids)
+    return sa.update(own).where(named, own.c.judged_at.is_not(None)).values(computed_at=own.c.judged_at)
 
 
 def _by_messages() -> Sequence[sa.Select[tuple[str]]]:
@@ -177,11 +188,16 @@ def _by_messages() -> Sequence[sa.Select[tuple[str]]]:
     pool: sa.BindParameter[str] = sa.bindparam("in_pool")
     now: sa.BindParameter[Any] = sa.bindparam("now")
     touches = conversation_touches
-    touched = touches.join(conversations, conversations.c.id == touches.c.conversation_id)
-    by_now = sa.and_(
-        touches.c.pool == pool,
-        touches.c.stage == sa.literal_column(f"'{Stage.IN}'"),
-        touches.c.rolled_at == now,
+    # Each conversation is looked up once, for both of its ends.
+    touched = (
+        sa.select(conversations.c.opener_chip_id, conversations.c.responder_chip_id)
+        .select_from(touches.join(conversations, conversations.c.id == touches.c.conversation_id))
+        .where(
+            touches.c.pool == pool,
+            touches.c.stage == sa.literal_column(f"'{Stage.IN}'"),
+            touches.c.rolled_at == now,
+        )
+        .cte("touched")
     )
     no_longer = sa.and_(
         messages.c.pool == pool,
@@ -190,10 +206,8 @@ def _by_messages() -> Sequence[sa.Select[tuple[str]]]:
         provisional,
     )
     return (
-        *(
-            sa.select(end).select_from(touched).where(by_now)
-            for end in (conversations.c.opener_chip_id, conversations.c.responder_chip_id)
-        ),
+        sa.select(touched.c.opener_chip_id),
+        sa.select(touched.c.responder_chip_id),
         sa.select(messages.c.sender_chip_id).where(no_longer),
         sa.select(messages.c.recipient_chip_id).where(no_longer),
         sa.select(messages.c.sender_chip_id).where(
@@ -258,6 +272,53 @@ def _judged() -> sa.Update:
         sa.update(own)
         .where(own.c.pool == sa.bindparam("in_pool"), own.c.computed_at == at)
         .values(judged_at=own.c.computed_at)
+    )
+
+
+def standing_in(tx: Transaction, scope: Scope) -> dict[str, tuple[bool | None, str | None]]:
+    """Return what is noted of each chip in a scope: whether it is eligible, and for which criterion it waits."""
+    found = tx.connection.execute(_standing_in(scope.kind), scope.asked).all()
+    return {row[0]: (row[1], row[2]) for row in found}
+
+
+@cache
+def _standing_in(kind: Kind) -> sa.Select[Any]:
+    own = chip_derivations
+    return sa.select(own.c.chip_id, own.c.eligible, own.c.limited_by).where(in_scope(own, kind))
+
+
+def may_move(tx: Transaction, scope: Scope, *, signals_since: datetime, errors: int) -> set[str]:
+    """Return the chips in a scope whose phase or status can be another after this tick, and maybe some others.
+
+    Args:
+        tx: the transaction.
+        scope: the scope, of marked chips: it was just noted which of them are eligible.
+        signals_since: since when a brake signal matters.
+        errors: so many errors of a day, or more, matter.
+    """
+    asked = scope.asked | {"signals_since": signals_since, "errors": errors}
+    return {str(row[0]) for row in tx.connection.execute(_may_move(scope.kind), asked).all()}
+
+
+@cache
+def _may_move(kind: Kind) -> sa.Select[tuple[str]]:
+    own = chip_derivations
+    signalled = sa.select(brake_signals.c.chip_id).where(brake_signals.c.at >= sa.bindparam("signals_since"))
+    return (
+        sa.select(own.c.chip_id)
+        .join(chips, chips.c.id == own.c.chip_id)
+        .join(chip_metrics, chip_metrics.c.chip_id == own.c.chip_id)
+        .join(trust_scores, trust_scores.c.chip_id == own.c.chip_id)
+        .where(
+            in_scope(own, kind),
+            sa.or_(
+                own.c.eligible.is_(sa.true()),
+                chips.c.status == ChipStatus.DEGRADED,
+                trust_scores.c.level == TrustLevel.CRITICO,
+                chip_metrics.c.errors_24h >= sa.bindparam("errors"),
+                own.c.chip_id.in_(signalled),
+            ),
+        )
     )
 
 

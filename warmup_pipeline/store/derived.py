@@ -5,10 +5,11 @@ Holds: replacing and reading them. They are computed from the log and can be rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.metrics import ChipMetrics
 from warmup_pipeline.domain.phases import Entered
 from warmup_pipeline.domain.values import MessageKind, MessageState, TrustLevel
-from warmup_pipeline.store.bulk import insert_rows, replace_rows, write_changed
+from warmup_pipeline.store.bulk import insert_rows, replace_rows, stamp, update_rows, write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered, tell
 from warmup_pipeline.store.schema import (
@@ -33,14 +34,36 @@ from warmup_pipeline.store.scope import Kind, Scope, in_scope
 _KINDS = (MessageKind.PICTURE, MessageKind.AUDIO)
 
 
-def store_metrics(tx: Transaction, pool: str, found: Mapping[str, ChipMetrics], *, at: datetime) -> None:
-    """Replace the metrics of a pool's chips."""
-    rows = []
+def store_metrics(
+    tx: Transaction,
+    pool: str,
+    found: Mapping[str, ChipMetrics],
+    *,
+    at: datetime,
+    known: Collection[str] = (),
+) -> None:
+    """Replace the metrics of a pool's chips.
+
+    Args:
+        tx: the transaction.
+        pool: the pool.
+        found: the metrics by chip.
+        at: the tick they were computed for.
+        known: chips that have metrics in this pool already.
+    """
+    names = (*metric_columns, "media_kinds", "chip_id")
+    here: list[dict[str, Any]] = []
+    new: list[dict[str, Any]] = []
     for chip_id, one in sorted(found.items()):
-        row: dict[str, Any] = {name: getattr(one, name) for name in metric_columns}
-        row |= {"chip_id": chip_id, "pool": pool, "computed_at": at, "media_kinds": len(one.media_kinds)}
-        rows.append(row)
-    replace_rows(tx, chip_metrics, rows)
+        row = dict(zip(names, (*_values(one), len(one.media_kinds), chip_id), strict=True))
+        row["computed_at"] = at
+        if chip_id in known:
+            here.append(row)
+        else:
+            row["pool"] = pool
+            new.append(row)
+    update_rows(tx, chip_metrics, here, key="chip_id")
+    replace_rows(tx, chip_metrics, new)
     if tx.memory is not None:
         stored = {i: replace(m, media_kinds=_KINDS_OF[len(m.media_kinds)]) for i, m in sorted(found.items())}
         tell(tx, metrics_in, stored, Scope(pool))
@@ -52,6 +75,37 @@ metric_columns = tuple(
     if column.name in ChipMetrics.__dataclass_fields__ and column.name != "media_kinds"
 )
 """Columns of ``chip_metrics`` that stand one to one for fields of ``ChipMetrics``."""
+
+_values: Final = attrgetter(*metric_columns)
+
+JUDGED: Final = (
+    "sent_total",
+    "received_total",
+    "delivery_rate",
+    "attempted",
+    "bidirectional",
+    "errors_24h",
+    "restriction_failures",
+    "last_error_at",
+)
+"""Metrics by which, beside the number of media kinds, trust and phases are judged."""
+
+
+def judged_in(tx: Transaction, scope: Scope) -> dict[str, tuple[Any, ...]]:
+    """Return of each chip in a scope what it is judged by, as it is stored: its media kinds, then :data:`JUDGED`.
+
+    A chip whose metrics are another pool's has none.
+    """
+    found = tx.connection.execute(_judged_of(scope.kind), {"own_pool": scope.pool, **scope.asked}).all()
+    return {row[0]: tuple(row[1:]) for row in found}
+
+
+@cache
+def _judged_of(kind: Kind) -> sa.Select[Any]:
+    own = chip_metrics.c
+    return sa.select(own.chip_id, own.media_kinds, *(own[name] for name in JUDGED)).where(
+        in_scope(chip_metrics, kind), own.pool == sa.bindparam("own_pool")
+    )
 
 
 def metrics(tx: Transaction, pool: str) -> dict[str, ChipMetrics]:
@@ -154,16 +208,13 @@ def store_warming_days(
 ) -> None:
     """Replace the warming days of the chips in a scope; those of the pool's other chips hold on that day, too."""
     if rows:
-        _write_changed(tx, warming_day, scope, rows, "computed_day")
+        _write_changed(tx, warming_day, scope, rows, "computed_day", stamped=not scope.marked)
     if tx.memory is not None:
         days = {row["chip_id"]: row["warming_day"] for row in rows}
         tell(tx, warming_days_in, dict(sorted(days.items())), scope)
     if scope.marked:
-        tx.connection.execute(
-            sa.update(warming_day)
-            .where(warming_day.c.pool == scope.pool)
-            .values(computed_at=at, computed_day=day)
-        )
+        of_pool = warming_day.c.pool == scope.pool
+        stamp(tx, warming_day, within=of_pool, stamps={"computed_at": at, "computed_day": day})
 
 
 def _write_changed(
@@ -173,12 +224,13 @@ def _write_changed(
     rows: Sequence[Mapping[str, Any]],
     *more_stamps: str,
     whole: bool = False,
+    stamped: bool = True,
 ) -> None:
     if tx.memory is not None and not whole:
         replace_rows(tx, table, rows)
         return
     stamps = {name: rows[0][name] for name in ("computed_at", *more_stamps)} if rows else {}
-    write_changed(tx, table, rows, within=scope.within(table), stamps=stamps, whole=whole)
+    write_changed(tx, table, rows, within=scope.within(table), stamps=stamps, whole=whole, stamped=stamped)
 
 
 @remembered(warming_day)
@@ -283,7 +335,7 @@ def recent_confirmations(
     return {row[0]: (int(row[1]), int(row[2])) for row in rows}
 
 
-def _judged(table: Any) -> tuple[sa.ColumnElement[bool], ...]:
+def _old_enough(table: Any) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         table.c.sent_day >= sa.bindparam("since_day"),
         # Before any zone's beginning of that day: so that an index on a time answers.
@@ -309,7 +361,7 @@ def _recent_confirmations() -> sa.Select[Any]:
         .where(
             missed.c.pool == sa.bindparam("in_pool"),
             missed.c.sender_chip_id == chips.c.id,
-            *_judged(missed),
+            *_old_enough(missed),
             missed.c.confirmed_at.is_(None),
         )
         .correlate(chips)
@@ -319,7 +371,7 @@ def _recent_confirmations() -> sa.Select[Any]:
         sa.select(messages.c.confirmed_at)
         .where(
             messages.c.sender_chip_id == chips.c.id,
-            *_judged(messages),
+            *_old_enough(messages),
         )
         .order_by(messages.c.sent_at.desc())
         .limit(sa.bindparam("last", type_=sa.Integer))

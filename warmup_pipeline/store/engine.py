@@ -32,7 +32,9 @@ ROWS_PER_STATEMENT: Final = 500
 _BUSY_TIMEOUT_S: Final = 30
 _CONNECT_TIMEOUT_S: Final = 10
 _STATEMENTS_KEPT: Final = 1000
-_POSTGRESQL_DEADLINES: Final = {
+_POSTGRESQL_SETTINGS: Final = {
+    # Instants are given in it, whatever the server's own zone is.
+    "timezone": "UTC",
     "lock_timeout": "30s",
     "statement_timeout": "120s",
     # A process that hangs in the middle of a transaction must not hold the pool beyond its cycle.
@@ -143,7 +145,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> N
 
 def _prepare_postgresql(connection: Any, _: ConnectionPoolEntry) -> None:
     with connection.cursor() as cursor:
-        for name, value in _POSTGRESQL_DEADLINES.items():
+        for name, value in _POSTGRESQL_SETTINGS.items():
             cursor.execute(f"SET {name} = '{value}'")
     connection.commit()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -20,7 +20,7 @@ from warmup_pipeline.store.attempts import succeeded as accepted
 from warmup_pipeline.store.counts import is_error, is_two_way
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
-from warmup_pipeline.store.rollup_sums import SUMS, not_searched_by, provisional, settled
+from warmup_pipeline.store.rollup_sums import not_searched_by, provisional, settled
 from warmup_pipeline.store.schema import chip_message_days, chip_message_totals, messages
 from warmup_pipeline.store.scope import Kind, in_scope
 
@@ -68,31 +68,65 @@ def counts(
         two_way.update((one, other))
     errors = {row[0]: int(row[1]) for row in tx.connection.execute(_errors_lately(), asked).all()}
     found = {}
-    for row in tx.connection.execute(_totals(marked=derived_at is not None), asked).all():
-        chip_id = row.chip_id
+    rows = tx.connection.execute(_totals(marked=derived_at is not None), asked).all()
+    # By their places: thousands of rows are asked for each column, and by its name that takes three times as long.
+    for (
+        chip_id,
+        sent_total,
+        received_total,
+        attempted,
+        succeeded,
+        unknown,
+        confirmable,
+        confirmed,
+        pictures,
+        audios,
+        restrictions,
+        two_way_total,
+        sent_on_day,
+        received_on_day,
+        last_error_at,
+        last_sent_at,
+    ) in rows:
         kinds = {
             kind
-            for kind, n in ((MessageKind.PICTURE, row.pictures), (MessageKind.AUDIO, row.audios))
+            for kind, n in ((MessageKind.PICTURE, pictures), (MessageKind.AUDIO, audios))
             if n or (chip_id, kind) in media
         }
         found[chip_id] = MessageCounts(
-            sent_total=row.sent + sent[chip_id],
-            received_total=row.received + received[chip_id],
-            sent_today=(row.sent_today or 0) + sent_today[chip_id],
-            received_today=(row.received_today or 0) + received_today[chip_id],
-            attempted=row.attempted,
-            succeeded=row.succeeded,
-            unknown=row.unknown,
-            confirmable=row.confirmable,
-            confirmed=row.confirmed,
-            bidirectional=row.two_way + two_way[chip_id],
+            sent_total=sent_total + sent.get(chip_id, 0),
+            received_total=received_total + received.get(chip_id, 0),
+            sent_today=(sent_on_day or 0) + sent_today.get(chip_id, 0),
+            received_today=(received_on_day or 0) + received_today.get(chip_id, 0),
+            attempted=attempted,
+            succeeded=succeeded,
+            unknown=unknown,
+            confirmable=confirmable,
+            confirmed=confirmed,
+            bidirectional=two_way_total + two_way.get(chip_id, 0),
             media_kinds=frozenset(kinds),
             errors_24h=errors.get(chip_id, 0),
-            restriction_failures=row.restrictions,
-            last_error_at=row.last_error_at,
-            last_sent_at=row.last_sent_at,
+            restriction_failures=restrictions,
+            last_error_at=last_error_at,
+            last_sent_at=last_sent_at,
         )
     return found
+
+
+_TOTALS: Final = (
+    "sent",
+    "received",
+    "attempted",
+    "succeeded",
+    "unknown",
+    "confirmable",
+    "confirmed",
+    "pictures",
+    "audios",
+    "restrictions",
+    "two_way",
+)
+"""What of the sums metrics are made of."""
 
 
 @cache
@@ -113,7 +147,7 @@ def _totals(*, marked: bool) -> sa.Select[Any]:
     return (
         sa.select(
             totals.c.chip_id,
-            *(totals.c[name] for name in SUMS),
+            *(totals.c[name] for name in _TOTALS),
             today.c.sent.label("sent_today"),
             today.c.received.label("received_today"),
             newest(is_error, "last_error_at"),

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
+from sqlalchemy.sql.util import ClauseAdapter
 
 from warmup_pipeline.store.attempts import succeeded as accepted
 from warmup_pipeline.store.counts import is_two_way, of_recipients, of_senders
@@ -95,6 +96,23 @@ def _not_searched_by_postgresql(element: not_searched_by, compiler: SQLCompiler,
     return compiler.process(element.clauses, **kw)
 
 
+_SUMMED: Final = (
+    "pool",
+    "conversation_id",
+    "turn",
+    "sender_chip_id",
+    "recipient_chip_id",
+    "sent_day",
+    "kind",
+    "state",
+    "accepted_at",
+    "confirmable",
+    "confirmed_at",
+    "failure_class",
+    "http_attempts",
+)
+"""Columns of messages that the sums are made of."""
+
 _NOTHING: Final[dict[str, sa.ColumnElement[Any]]] = dict.fromkeys(SUMS, sa.literal_column("0"))
 
 
@@ -105,8 +123,11 @@ def of_conversations(chosen: sa.FromClause) -> sa.Select[Any]:
         chosen: a table or query with the column ``conversation_id``, each conversation once.
     """
     source = chosen.join(messages, messages.c.conversation_id == chosen.c.conversation_id)
-    sides = _both_sides(_two_way().select_from(source).cte("two_way"))
-    return _together(*_both_ends(lambda _: (source, sa.true())), _number_of(sides))
+    # Read once, and then summed three times.
+    read = ClauseAdapter(sa.select(*(messages.c[name] for name in _SUMMED)).select_from(source).cte("read"))
+    sides = _both_sides(read.traverse(_two_way()).cte("two_way"))
+    ends = [read.traverse(part) for part in _both_ends(lambda _: (messages, sa.true()))]
+    return _together(*ends, _number_of(sides))
 
 
 def of_days(days: sa.FromClause) -> sa.Select[Any]:

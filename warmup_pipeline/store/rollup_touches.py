@@ -40,8 +40,6 @@ class Stage(StrEnum):
     """About to be taken out, by the transaction that sees it like this."""
     OUT = "out"
     """Not in the roll-up."""
-    TAKEN_UP = "taken_up"
-    """About to be put in again, by the transaction that sees it like this."""
     IN = "in"
     """In the roll-up, by the tick it says."""
 
@@ -147,15 +145,14 @@ def add(
         asked: the values of its parameters.
         totals: add to the sums over all days, too.
     """
-    days, in_all = _adding(tx.connection.dialect.name, chosen, sign)
-    for statement in (days, in_all) if totals else (days,):
+    for statement in _adding(tx.connection.dialect.name, chosen, sign, totals=totals):
         tx.connection.execute(statement, asked or {})
 
 
 @cache
-def _adding(dialect: str, chosen: sa.FromClause, sign: int) -> tuple[sa.Insert, sa.Insert]:
+def _adding(dialect: str, chosen: sa.FromClause, sign: int, *, totals: bool) -> Sequence[sa.Insert]:
     insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    found = of_conversations(chosen).subquery("found")
+    found = of_conversations(chosen).cte("found")
     added = []
     for table, keys in ((chip_message_days, ("chip_id", "day")), (chip_message_totals, ("chip_id",))):
         columns = [found.c[name] for name in keys]
@@ -175,4 +172,7 @@ def _adding(dialect: str, chosen: sa.FromClause, sign: int) -> tuple[sa.Insert, 
                 set_={name: table.c[name] + adding.excluded[name] for name in SUMS},
             )
         )
-    return added[0], added[1]
+    if not totals:
+        return added[:1]
+    # PostgreSQL adds both of one look at the log.
+    return [added[1].add_cte(added[0].cte("days"))] if dialect == "postgresql" else added

@@ -11,7 +11,7 @@ the first time it is rolled up in parts, a transaction each: all at once would b
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
@@ -178,12 +178,15 @@ def bring_up(tx: Transaction, pool: str, *, at: datetime) -> int:
     asked = {"in_pool": pool, "now": at}
     run = tx.connection.execute
     run(_forget_done(), asked)
+    run(_set_back(), asked | {"earlier": at - _A_MOMENT})
     # What somebody else takes out meanwhile is the next cycle's.
     touched = int(run(_take_up(), asked).rowcount)
     if touched:
         add(tx, _taken_up(), asked=asked)
-        run(_done(), asked)
     return touched
+
+
+_A_MOMENT: Final = timedelta(microseconds=1)
 
 
 @cache
@@ -196,24 +199,33 @@ def _forget_done() -> sa.Delete:
 
 
 @cache
+def _set_back() -> sa.Update:
+    """Return what tells those that a tick put in already, which runs again, from those that it puts in now."""
+    put_in = sa.and_(
+        _touches.c.pool == _in_pool, _touches.c.stage == Stage.IN, _touches.c.rolled_at == sa.bindparam("now")
+    )
+    earlier = sa.bindparam("earlier", type_=_touches.c.rolled_at.type)
+    return sa.update(_touches).where(put_in).values(rolled_at=earlier)
+
+
+@cache
 def _take_up() -> sa.Update:
     out = sa.and_(_touches.c.pool == _in_pool, _touches.c.stage == Stage.OUT)
-    return sa.update(_touches).where(out).values(stage=Stage.TAKEN_UP)
+    now = sa.bindparam("now", type_=_touches.c.rolled_at.type)
+    return sa.update(_touches).where(out).values(stage=Stage.IN, rolled_at=now)
 
 
 @cache
 def _taken_up() -> sa.Subquery:
     return (
         sa.select(_touches.c.conversation_id)
-        .where(_touches.c.pool == _in_pool, _touches.c.stage == sa.literal_column(f"'{Stage.TAKEN_UP}'"))
+        .where(
+            _touches.c.pool == _in_pool,
+            _touches.c.stage == sa.literal_column(f"'{Stage.IN}'"),
+            _touches.c.rolled_at == sa.bindparam("now"),
+        )
         .subquery("chosen")
     )
-
-
-@cache
-def _done() -> sa.Update:
-    taken_up = sa.and_(_touches.c.pool == _in_pool, _touches.c.stage == Stage.TAKEN_UP)
-    return sa.update(_touches).where(taken_up).values(stage=Stage.IN, rolled_at=sa.bindparam("now"))
 
 
 # -- whether it may be asked -----------------------------------------------------------------------------

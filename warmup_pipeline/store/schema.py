@@ -580,7 +580,8 @@ chip_derivations = Table(
     Column("warming_started_at", UtcDateTime, comment="Since when it had been warming."),
     Column("eligible", Boolean, comment="Whether every criterion of its next phase holds."),
     Column("limited_by", String(32), comment="The criterion that takes longest."),
-    Index("ix_chip_derivations_pool_computed_at", "pool", "computed_at"),
+    # Not by the tick: each cycle would take thousands of rows out of the index and put them in again.
+    Index("ix_chip_derivations_pool", "pool"),
     comment="Pools with a long log: of which chips a cycle derives anew, and when that is due again.",
 )
 

@@ -84,11 +84,6 @@ def in_scope(table: sa.Table, kind: Kind) -> sa.ColumnElement[bool]:
     return _of(table).in_(_marked(_POOL, _AT)) if kind is Kind.MARKED else table.c.pool == _POOL
 
 
-def is_marked(chip_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Return the condition that a chip is marked, for a statement that is made once."""
-    return chip_id.in_(_marked(_POOL, _AT))
-
-
 def _of(table: sa.Table) -> sa.ColumnElement[str]:
     return table.c.id if table is chips else table.c.chip_id
 

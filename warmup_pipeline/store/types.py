@@ -38,19 +38,26 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         return _to_text if dialect.name == "sqlite" else super().bind_processor(dialect)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """Return what reads a stored value. On SQLite from that text, in one step."""
-        return _from_text if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
+        """Return what reads a stored value. On SQLite from that text, in one step.
+
+        PostgreSQL's driver gives instants in the session's zone, which is UTC (``engine``).
+        """
+        return _from_text if dialect.name == "sqlite" else _in_utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give back an aware datetime in UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return _in_utc(value)
 
 
 _REMEMBERED: Final = 65_536
 """Instants whose text is remembered: a cycle reads the same ones of each chip again and again, and thousands
 of rows have its tick. Remembering takes a tenth of what making and reading the text does."""
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    if value is None or value.tzinfo is UTC:
+        return value
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _to_text(value: datetime | None) -> str | None:
@@ -62,6 +69,15 @@ def _to_text(value: datetime | None) -> str | None:
         raise ValueError("a time without a zone cannot be stored")
     # In a zone, the two instants of an hour that comes twice equal each other: they are no key.
     return _text_of(value.astimezone(UTC))
+
+
+def utc_text(value: datetime) -> str:
+    """Return an instant as PostgreSQL reads it.
+
+    Raises:
+        ValueError: it has no time zone.
+    """
+    return f"{_to_text(value)}+00"
 
 
 @lru_cache(maxsize=_REMEMBERED)

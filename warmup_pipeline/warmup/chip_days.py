@@ -9,8 +9,8 @@ they were, and they cannot be recomputed for the past, because messages do not k
 
 from __future__ import annotations
 
-from warmup_pipeline.domain.limits import effective_limits
-from warmup_pipeline.domain.values import TrustLevel
+from warmup_pipeline.domain.limits import Limits, effective_limits
+from warmup_pipeline.domain.values import Phase, TrustLevel
 from warmup_pipeline.store import chip_days, chips, derivations
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.cycles import Cycle
@@ -29,12 +29,15 @@ def note_chip_days(tx: Transaction, world: World, cycle: Cycle) -> None:
     days = derived_store.warming_days_in(tx, scope)
     braked = braked_chips(tx, world, cycle.pool, cycle.tick)
     rows = []
-    for chip in chips.in_scope_of(tx, scope):
+    limits_of: dict[tuple[Phase, TrustLevel, bool], Limits] = {}
+    for chip in chips.begun(tx, scope):
         score, level = trust.get(chip.id, (None, None))
         # A chip that was never scored may send nothing, as in validation.
-        limits = effective_limits(
-            world.policy, chip.phase, level or TrustLevel.CRITICO, braked=chip.id in braked
-        )
+        standing = (chip.phase, level or TrustLevel.CRITICO, chip.id in braked)
+        limits = limits_of.get(standing)
+        if limits is None:
+            phase, trusted, is_braked = standing
+            limits = limits_of[standing] = effective_limits(world.policy, phase, trusted, braked=is_braked)
         rows.append(
             {
                 "chip_id": chip.id,

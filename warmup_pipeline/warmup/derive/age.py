@@ -11,7 +11,7 @@ from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.phases import age_reference, warming_day
 from warmup_pipeline.store import chips, derivations
 from warmup_pipeline.store import derived as derived_store
-from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.chips import Begun, Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
@@ -20,7 +20,7 @@ from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
 
-def reference_of(chip: Chip) -> datetime:
+def reference_of(chip: Chip | Begun) -> datetime:
     """Return the chip's age reference (root cause 4)."""
     return age_reference(chip.warming_started_at, chip.phase_started_at, chip.created_at)
 
@@ -44,7 +44,7 @@ def write_warming_days(tx: Transaction, world: World, scope: Scope, at: datetime
     """Derive and store the warming days of the chips in a scope; returns them."""
     zone = world.policy.zone
     day = local_day(at, zone)
-    every_chip = chips.in_scope_of(tx, scope)
+    every_chip = chips.begun(tx, scope)
     references = {chip.id: reference_of(chip) for chip in every_chip}
     found = {
         chip.id: warming_day(

@@ -7,13 +7,15 @@ Holds: :func:`phase_facts` and the step :func:`derive_phase_eligibility`. Do not
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from warmup_pipeline.domain.phases import Eligibility, PhaseFacts, eligibility
 from warmup_pipeline.domain.values import ChipStatus
 from warmup_pipeline.store import chips, derivations
 from warmup_pipeline.store import derived as derived_store
-from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.chips import Begun, Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
@@ -23,14 +25,19 @@ from warmup_pipeline.warmup.derive.holds import holds_of
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
+_Chip = TypeVar("_Chip", Chip, Begun)
+
 
 def phase_facts(tx: Transaction, pool: str, at: datetime) -> dict[str, PhaseFacts]:
     """Return what eligibility looks at, as it is stored, of every chip of a pool that was ever scored."""
-    return {chip_id: facts for chip_id, (_, facts) in facts_in(tx, Scope(pool), at).items()}
+    scope = Scope(pool)
+    return {i: facts for i, (_, facts) in facts_of(tx, scope, at, chips.begun(tx, scope)).items()}
 
 
-def facts_in(tx: Transaction, scope: Scope, at: datetime) -> dict[str, tuple[Chip, PhaseFacts]]:
-    """Return each chip in a scope that was ever scored, with what eligibility looks at, as it is stored."""
+def facts_of(
+    tx: Transaction, scope: Scope, at: datetime, every_chip: Sequence[_Chip]
+) -> dict[str, tuple[_Chip, PhaseFacts]]:
+    """Return each of a scope's chips that was ever scored, with what eligibility looks at, as it is stored."""
     metrics = derived_store.metrics_in(tx, scope)
     trust = derived_store.trust_in(tx, scope)
     days = derived_store.warming_days_in(tx, scope)
@@ -48,7 +55,7 @@ def facts_in(tx: Transaction, scope: Scope, at: datetime) -> dict[str, tuple[Chi
                 entered=entered.get((chip.id, chip.phase)),
             ),
         )
-        for chip in chips.in_scope_of(tx, scope)
+        for chip in every_chip
         if chip.id in metrics and chip.id in trust
     }
 
@@ -71,18 +78,18 @@ def derive_phase_eligibility(world: World, cycle: Cycle) -> StepReport:
 def write_eligibility(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, Eligibility]:
     """Derive and store what the chips in a scope need for their next phase; returns it."""
     zone = world.policy.zone
-    facts_of = facts_in(tx, scope, at)
+    facts = facts_of(tx, scope, at, chips.begun(tx, scope))
     held = holds_of(
         tx,
         world,
         scope,
         at,
-        [chip for chip, _ in facts_of.values()],
-        {chip_id: facts.metrics for chip_id, (_, facts) in facts_of.items()},
+        [chip for chip, _ in facts.values()],
+        {chip_id: one.metrics for chip_id, (_, one) in facts.items()},
     )
     found = {
-        chip_id: eligibility(facts, world.policy, at=at, zone=zone)
-        for chip_id, (chip, facts) in facts_of.items()
+        chip_id: eligibility(one, world.policy, at=at, zone=zone)
+        for chip_id, (chip, one) in facts.items()
         if chip.status not in (ChipStatus.BANNED, ChipStatus.CANCELLED)
     }
     rows = [
@@ -107,16 +114,17 @@ def write_eligibility(tx: Transaction, world: World, scope: Scope, at: datetime)
     ]
     derived_store.store_eligibility(tx, scope, rows)
     if scope.marked:
-        standing = ((chip_id, found.get(chip_id)) for chip_id in facts_of)
+        standing = {
+            chip_id: (None, None) if one is None else (one.eligible, one.limited_by)
+            for chip_id, one in ((chip_id, found.get(chip_id)) for chip_id in facts)
+        }
+        known = derivations.standing_in(tx, scope)
         derivations.note(
             tx,
             [
-                {
-                    "chip_id": chip_id,
-                    "eligible": None if one is None else one.eligible,
-                    "limited_by": None if one is None else one.limited_by,
-                }
-                for chip_id, one in standing
+                {"chip_id": chip_id, "eligible": eligible, "limited_by": limited_by}
+                for chip_id, (eligible, limited_by) in standing.items()
+                if known.get(chip_id) != (eligible, limited_by)
             ],
         )
     return found

@@ -16,7 +16,7 @@ from warmup_pipeline.domain.metrics import ChipMetrics
 from warmup_pipeline.domain.values import ChipStatus
 from warmup_pipeline.store import chips
 from warmup_pipeline.store import derived as derived_store
-from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.chips import Begun, Chip
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
 from warmup_pipeline.warmup.world import World
@@ -37,7 +37,7 @@ def brakes(tx: Transaction, world: World, pool: str, at: datetime) -> dict[str, 
 
 def holds(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, Hold]:
     """Return why, and until when, each chip in a scope that is degraded or braked does not move on."""
-    return holds_of(tx, world, scope, at, chips.in_scope_of(tx, scope), derived_store.metrics_in(tx, scope))
+    return holds_of(tx, world, scope, at, chips.begun(tx, scope), derived_store.metrics_in(tx, scope))
 
 
 def holds_of(
@@ -45,25 +45,28 @@ def holds_of(
     world: World,
     scope: Scope,
     at: datetime,
-    every_chip: Sequence[Chip],
+    every_chip: Sequence[Chip] | Sequence[Begun],
     metrics: Mapping[str, ChipMetrics],
 ) -> dict[str, Hold]:
     """Return the same of chips that were loaded already, with their stored metrics."""
     signals = chips.last_brake_signals(tx, scope.pool, since=at - SIGNAL_LOOK_BACK)
     found: dict[str, Hold] = {}
-    for chip in every_chip:
-        if chip.status is ChipStatus.DEGRADED:
+    degraded = [chip.id for chip in every_chip if chip.status is ChipStatus.DEGRADED]
+    trouble_of = {chip.id: chip for chip in chips.of_ids(tx, degraded)} if degraded else {}
+    for one in every_chip:
+        chip = trouble_of.get(one.id)
+        if chip is not None:
             measured = metrics.get(chip.id)
             errors = [chip.last_error_at, measured.last_error_at if measured else None]
-            last = max((one for one in errors if one is not None), default=None)
+            last = max((error for error in errors if error is not None), default=None)
             found[chip.id] = degraded_hold(chip.status_reason, last, chip.status_since)
             continue
-        if chip.id not in signals:
+        if one.id not in signals:
             continue
-        mine = [BrakeSignal(kind, when) for kind, when in signals[chip.id]]
+        mine = [BrakeSignal(kind, when) for kind, when in signals[one.id]]
         hold = hold_of(mine, world.policy, at)
         if hold is not None:
-            found[chip.id] = hold
+            found[one.id] = hold
     return found
 
 

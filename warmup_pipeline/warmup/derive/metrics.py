@@ -56,7 +56,7 @@ def compute_metrics(
     else:
         summed = rollup_counts.counts(tx, pool, at=at, day=day, derived_at=scope.at)
     balances = chips.balances(tx, pool)
-    partners = conversations.partners_on(tx, pool, day, scope=scope)
+    partners = conversations.partner_counts(tx, pool, day)
     return {
         chip.id: chip_metrics(
             summed.get(chip.id, _NOTHING),
@@ -64,35 +64,22 @@ def compute_metrics(
             at=at,
             today=day,
             age_reference=reference_of(chip),
-            partners_today=len(partners.get(chip.id, ())),
+            partners_today=partners.get(chip.id, 0),
         )
-        for chip in chips.in_scope_of(tx, scope)
+        for chip in chips.begun(tx, scope)
     }
 
 
-_JUDGED: Final = attrgetter(
-    "sent_total",
-    "received_total",
-    "delivery_rate",
-    "attempted",
-    "bidirectional",
-    "errors_24h",
-    "restriction_failures",
-    "last_error_at",
-)
-"""What of the metrics, beside the number of media kinds, trust and phases are judged by."""
-
-
-def _judged_alike(one: ChipMetrics, other: ChipMetrics) -> bool:
-    return len(one.media_kinds) == len(other.media_kinds) and bool(_JUDGED(one) == _JUDGED(other))
+_JUDGED: Final = attrgetter(*derived_store.JUDGED)
 
 
 def write_metrics(tx: Transaction, world: World, scope: Scope, at: datetime) -> dict[str, ChipMetrics]:
     """Derive and store the metrics of the chips in a scope; returns them."""
-    before = derived_store.metrics_in(tx, scope) if scope.marked else {}
+    before = derived_store.judged_in(tx, scope) if scope.marked else {}
     found = compute_metrics(tx, world, scope.pool, at, scope=scope)
-    derivations.spare(tx, [i for i, one in before.items() if i in found and _judged_alike(one, found[i])])
-    derived_store.store_metrics(tx, scope.pool, found, at=at)
+    judged = {i: (len(one.media_kinds), *_JUDGED(one)) for i, one in found.items() if i in before}
+    derivations.spare(tx, [i for i, one in judged.items() if before[i] == one])
+    derived_store.store_metrics(tx, scope.pool, found, at=at, known=before)
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from warmup_pipeline.domain.degrade import (
     CONFIRMABLE_AFTER,
+    ERRORS_THAT_DEGRADE,
     JUDGED_DELIVERIES,
     RESTRICTED,
     SIGNALS_FROM_MISSING,
@@ -29,9 +30,10 @@ from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
+from warmup_pipeline.store.scope import Scope
 from warmup_pipeline.warmup.collecting import collecting_later
 from warmup_pipeline.warmup.derive.age import write_warming_days
-from warmup_pipeline.warmup.derive.eligibility import facts_in, write_eligibility
+from warmup_pipeline.warmup.derive.eligibility import facts_of, write_eligibility
 from warmup_pipeline.warmup.derive.holds import SIGNAL_LOOK_BACK, braked_chips
 from warmup_pipeline.warmup.ids import derived_id
 from warmup_pipeline.warmup.lifecycle import hold_pool
@@ -53,7 +55,8 @@ def derive_phase_transitions(world: World, cycle: Cycle) -> StepReport:
             derivations.also(tx, signalled, cycle.tick)
         held = braked_chips(tx, world, cycle.pool, cycle.tick)
         done = derived_store.transitions_of_cycle(tx, cycle.id)
-        facts = facts_in(tx, scope, cycle.tick)
+        looked_at = scope.only(_may_move(tx, scope, cycle)) if scope.marked else scope
+        facts = facts_of(tx, looked_at, cycle.tick, chips.in_scope_of(tx, looked_at))
         phases = (
             chips.by_phase(tx, cycle.pool)
             if scope.marked
@@ -90,6 +93,12 @@ def derive_phase_transitions(world: World, cycle: Cycle) -> StepReport:
         },
         tuple(notes),
     )
+
+
+def _may_move(tx: Transaction, scope: Scope, cycle: Cycle) -> set[str]:
+    """Return the chips of which a transition, degrading or a return is decided: of all others it is none."""
+    since = cycle.tick - SIGNAL_LOOK_BACK
+    return derivations.may_move(tx, scope, signals_since=since, errors=ERRORS_THAT_DEGRADE)
 
 
 def _signal_unconfirmed(tx: Transaction, cycle: Cycle) -> list[str]:

@@ -15,7 +15,7 @@ from warmup_pipeline.domain.trust import TrustInputs, TrustScore, days_until_mor
 from warmup_pipeline.domain.values import Phase, TrustLevel
 from warmup_pipeline.store import chips, derivations
 from warmup_pipeline.store import derived as derived_store
-from warmup_pipeline.store.chips import Chip
+from warmup_pipeline.store.chips import Begun, Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.scope import Scope
@@ -27,7 +27,7 @@ from warmup_pipeline.warmup.world import StepReport, World
 _ONE_DAY: Final = timedelta(days=1)
 
 
-def trust_inputs(chip: Chip, measured: ChipMetrics, at: datetime) -> TrustInputs:
+def trust_inputs(chip: Chip | Begun, measured: ChipMetrics, at: datetime) -> TrustInputs:
     """Return what a chip's trust score is made of at a moment; days are of 24 hours."""
     return TrustInputs(
         age_days=max(0.0, (at - reference_of(chip)) / _ONE_DAY),
@@ -77,7 +77,7 @@ def write_trust(
     rows: list[dict[str, Any]] = []
     found = {}
     due: list[dict[str, Any]] = []
-    for chip in chips.in_scope_of(tx, scope):
+    for chip in chips.begun(tx, scope):
         measured = metrics.get(chip.id)
         if measured is None:
             continue
@@ -102,7 +102,7 @@ def write_trust(
 
 
 def _next_at(
-    world: World, chip: Chip, inputs: TrustInputs, score: TrustScore, at: datetime
+    world: World, chip: Begun, inputs: TrustInputs, score: TrustScore, at: datetime
 ) -> datetime | None:
     """Return when time alone can next change what is derived of a chip on the same local day."""
     times = []
