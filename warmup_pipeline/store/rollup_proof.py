@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.rollup_sums import SUMS, of_chips, of_days
-from warmup_pipeline.store.rollup_touches import Stage
-from warmup_pipeline.store.rollups import is_rolled_up, keep_writers_waiting
+from warmup_pipeline.store.rollup_touches import Stage, keep_writers_waiting
+from warmup_pipeline.store.rollups import is_rolled_up
 from warmup_pipeline.store.schema import (
     chip_message_days,
     chip_message_totals,
@@ -104,7 +104,7 @@ def roll_up_anew(tx: Transaction, pool: str, chip_ids: Collection[str]) -> None:
     """
     if not is_rolled_up(tx, pool):
         return
-    keep_writers_waiting(tx, pool)
+    keep_writers_waiting(tx)
     every = sorted(chip_ids)
     for start in range(0, len(every), _CHIPS_AT_ONCE):
         asked = {"in_pool": pool, "chosen": every[start : start + _CHIPS_AT_ONCE]}

@@ -29,7 +29,6 @@ from warmup_pipeline.store.schema import (
     conversations,
     message_rollups,
     messages,
-    pools,
 )
 
 
@@ -71,18 +70,41 @@ def take_out(
         tx.connection.execute(_out())
 
 
-@remembered(pools, message_rollups)
+_LOG_LOCK: Final = 0x57_41_52_4E
+"""What PostgreSQL knows the lock on the log by; any number that no other lock of this database has."""
+
+
+def keep_writers_waiting(tx: Transaction) -> None:
+    """Wait for whoever is writing messages, and keep others from it until the transaction ends.
+
+    Whoever writes has asked first whether any pool is rolled up, and shares the log's lock for that. On SQLite a
+    writing transaction already excludes every other.
+    """
+    if tx.connection.dialect.name == "postgresql":
+        tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOG_LOCK)))
+
+
 def _any_rolled_up(tx: Transaction) -> bool:
     """Whether the log of any pool is rolled up; who has asked keeps the first roll-up waiting on PostgreSQL."""
-    rows = tx.connection.execute(_pools_rolled_up()).all()
-    return any(row[1] is not None for row in rows)
+    if tx.connection.dialect.name == "postgresql":
+        # Before it is asked, in a statement of its own: the answer is of a moment after it.
+        tx.connection.execute(_share())
+    return _is_any(tx)
 
 
 @cache
-def _pools_rolled_up() -> sa.Select[Any]:
-    both = pools.outerjoin(message_rollups, message_rollups.c.pool == pools.c.name)
-    query = sa.select(pools.c.name, message_rollups.c.pool).select_from(both)
-    return query.with_for_update(of=pools, read=True, key_share=True)
+def _share() -> sa.Select[Any]:
+    return sa.select(sa.func.pg_advisory_xact_lock_shared(_LOG_LOCK))
+
+
+@remembered(message_rollups)
+def _is_any(tx: Transaction) -> bool:
+    return bool(tx.connection.execute(_any()).scalar_one())
+
+
+@cache
+def _any() -> sa.Select[Any]:
+    return sa.select(sa.exists(sa.select(message_rollups.c.pool)))
 
 
 @cache

@@ -22,7 +22,7 @@ from warmup_pipeline.store.bulk import upsert_rows
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.rollup_sums import SUMS, not_searched_by
-from warmup_pipeline.store.rollup_touches import Stage, add
+from warmup_pipeline.store.rollup_touches import Stage, add, keep_writers_waiting
 from warmup_pipeline.store.schema import (
     chip_message_days,
     chip_message_totals,
@@ -88,7 +88,7 @@ def begin(tx: Transaction, pool: str, *, at: datetime) -> None:
         pool: the pool.
         at: the tick that does it.
     """
-    keep_writers_waiting(tx, pool)
+    keep_writers_waiting(tx)
     for table in (conversation_touches, chip_message_totals, chip_message_days):
         tx.connection.execute(sa.delete(table).where(table.c.pool == pool))
     row = {"pool": pool, "since": at, "verified_on": None, "rolled_until": "", "derived_at": None}
@@ -103,7 +103,7 @@ def go_on(tx: Transaction, pool: str, *, most: int = PART) -> bool:
     reached = _reached(tx, pool)
     if reached is None or reached == (_ALL,):
         return True
-    keep_writers_waiting(tx, pool)
+    keep_writers_waiting(tx)
     asked: dict[str, Any] = {"in_pool": pool, "after": reached[0], "skipped": most - 1}
     until = tx.connection.execute(_end_of_part(), asked).scalar()
     add(tx, _part(is_last=until is None), asked=asked | {"until": until}, totals=False)
@@ -114,15 +114,6 @@ def go_on(tx: Transaction, pool: str, *, most: int = PART) -> bool:
         sa.update(message_rollups).where(message_rollups.c.pool == pool).values(rolled_until=until)
     )
     return until is None
-
-
-def keep_writers_waiting(tx: Transaction, pool: str) -> None:
-    """Wait for whoever is writing messages, and keep others from it until the transaction ends.
-
-    Whoever writes has asked first which pools are rolled up (``rollup_touches``), and has locked them for
-    that. On SQLite a writing transaction already excludes every other.
-    """
-    tx.connection.execute(sa.select(pools.c.name).where(pools.c.name == pool).with_for_update())
 
 
 def _is_long(tx: Transaction, pool: str) -> bool:

@@ -405,6 +405,22 @@ def test_the_first_roll_up_waits_for_who_is_writing(postgres_url: str) -> None:
     store.close()
 
 
+def test_who_writes_messages_holds_no_other_pool(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    migrate.upgrade(store)
+    lived = some_past(store)
+    with store.write() as tx:
+        rollups.begin(tx, lived.pool, at=lived.now)
+        pools.ensure(tx, "another", at=lived.now)
+    with store.write() as writer:
+        row = {"id": lived.message_ids[0], "state": MessageState.UNKNOWN, "failure_class": CLASSES[0]}
+        message_writes.change(writer, [row])
+        with store.write() as other:
+            held = other.connection.exec_driver_sql("SELECT name FROM pools FOR UPDATE SKIP LOCKED").scalars()
+            assert "another" in set(held)
+    store.close()
+
+
 def until_it_waits(store: Store, what: Future[bool]) -> None:
     """Return once a transaction waits for another one's lock, or is through."""
     waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
