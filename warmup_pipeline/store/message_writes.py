@@ -24,6 +24,9 @@ from warmup_pipeline.store.schema import messages
 _PLACED = frozenset({"pool", "conversation_id", "sender_chip_id", "recipient_chip_id", "sent_day"})
 """What decides in which sums a message counts: it never changes."""
 
+_NEVER_SUMMED = frozenset({"id", "marked_read_at"})
+"""What no sum is made of: a change of nothing else leaves the roll-up as it is."""
+
 
 def insert(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write messages down as ``sending``: they take their place in the limits before any HTTP call."""
@@ -59,7 +62,8 @@ def change(
     if moved:
         raise ValueError(f"a message keeps its {', '.join(sorted(moved))}")
     where = None if of is None else _in_one_of(frozenset(of))
-    take_out(tx, message_ids=[row["id"] for row in rows])
+    if not rows[0].keys() <= _NEVER_SUMMED:
+        take_out(tx, message_ids=[row["id"] for row in rows])
     return update_rows(tx, messages, rows, where=where)
 
 

@@ -405,6 +405,16 @@ def test_the_first_roll_up_waits_for_who_is_writing(postgres_url: str) -> None:
     store.close()
 
 
+def test_marking_as_read_has_nothing_summed_again(sqlite_store: Store) -> None:
+    lived = some_past(sqlite_store)
+    lived.look()
+    touched = "SELECT conversation_id FROM conversation_touches WHERE stage <> 'in'"
+    for row, taken_out in (({"marked_read_at": lived.now}, 0), ({"state": MessageState.READ}, 1)):
+        with sqlite_store.write() as tx:
+            message_writes.change(tx, [{"id": lived.message_ids[0], **row}])
+            assert len(tx.connection.exec_driver_sql(touched).all()) == taken_out
+
+
 def test_who_writes_messages_holds_no_other_pool(postgres_url: str) -> None:
     store = Store(postgres_url)
     migrate.upgrade(store)
