@@ -19,7 +19,18 @@ _STEPS: tuple[tuple[str, list[str]], ...] = (
     ("types", ["-m", "mypy"]),
     ("layers", ["-c", "import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())"]),
 )
-_TESTS = ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-q", "--durations=30", "--cov", "--cov-report=term"]
+_TESTS = [
+    "-m",
+    "pytest",
+    "-n",
+    "2",
+    "--dist",
+    "loadfile",
+    "-q",
+    "--durations=30",
+    "--cov",
+    "--cov-report=term",
+]
 
 
 def main(arguments: list[str]) -> int:

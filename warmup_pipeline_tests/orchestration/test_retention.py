@@ -1,6 +1,8 @@
 """The traps: a purge that stops at its first page, that forgets files, or that erases the last verdicts."""
 
 import os
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -191,3 +193,28 @@ def test_a_file_that_has_grown_large_is_made_small_again(
     assert file.stat().st_size < grown / 10
     tick(instance, datetime.now(UTC))
     assert len(instance.get_ticks("origin", "selector")) == 1, "it is as good as before"
+
+
+def log_of(tmp_path: Path) -> Path:
+    (file,) = tmp_path.rglob("schedules.db-wal")
+    return file
+
+
+def test_a_write_ahead_log_is_taken_up_and_one_that_somebody_reads_is_left_for_another_night(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    storage = instance.schedule_storage
+    assert isinstance(storage, SqlScheduleStorage)
+    tick(instance, datetime.now(UTC))
+    (file,) = tmp_path.rglob("schedules.db")
+    with closing(sqlite3.connect(file)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM job_ticks").fetchone()
+        tick(instance, datetime.now(UTC), words="x" * 50_000)
+        purge_old_runs(instance, keep_days=14)
+        assert log_of(tmp_path).stat().st_size > 50_000
+        with storage.connect() as connection:
+            patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+        assert patience > 0, "who comes next waits for others again"
+    purge_old_runs(instance, keep_days=14)
+    assert log_of(tmp_path).stat().st_size == 0
