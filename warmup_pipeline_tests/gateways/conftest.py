@@ -24,6 +24,7 @@ from warmup_pipeline.domain.values import MessageState, Provider
 from warmup_pipeline.gateways.base import Channel, Gateway, Trace
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.hub import GatewayHub
+from warmup_pipeline.gateways.link import Call, Link, LinkLimits, Reply
 
 EVOLUTION_KEY = "evo-global-9f3c1d7a5b2e"
 EVOLUTION_OWN_KEY = "evo-own-77aa88bb99cc"
@@ -287,3 +288,24 @@ def refused_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+TAKEN = answer(201, EVOLUTION_ACCEPTED)
+
+
+def ask_once(*script: Act, **limits: Any) -> tuple[Wire, Reply]:
+    """Make one call to a server that plays a script; gives what it saw, and how the call ended."""
+
+    async def scenario() -> tuple[Wire, Reply]:
+        wire = Wire(script)
+        async with serving(wire):
+            left = limits.pop("seconds_left", None)
+            if left is not None:
+                limits["not_after"] = asyncio.get_running_loop().time() + left
+            link = Link(wire.url, LinkLimits(**{"deadline": 5.0, "retry_pause": 0.0, **limits}))
+            try:
+                return wire, await link.ask(Call("GET", link.url("/x"), {}), instance="a")
+            finally:
+                await link.aclose()
+
+    return asyncio.run(scenario())
