@@ -76,10 +76,12 @@ def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_ch
     # A chip whose reply fell due sends that instead of its opening, and its partner opens elsewhere.
     assert many_sent >= 495
     # Around each batch of 500 sends: is it switched off; as it is written down: the pool's lock, does this cycle
-    # hold it, is any log rolled up; as its outcomes are: the lock, is any log rolled up.
+    # hold it, is any log rolled up; as its outcomes are: the lock, is any log rolled up. On PostgreSQL whoever
+    # asks that shares the log's lock first.
+    around = 6 if store.is_sqlite else 8
     batches = -(-many_sent // ROWS_PER_STATEMENT)
     # Of derived rows, those of a table that all changed need no stamp, and some may be gone: a statement each.
-    assert many["other"] - few["other"] - 6 * (batches - 1) in (0, 1, 2)
+    assert many["other"] - few["other"] - around * (batches - 1) in (0, 1, 2)
     # Every table written with a row or more per chip takes two statements of 500 rows instead of
     # one; eligibility has seven rows a chip, and outcomes are flushed every second at the latest.
     assert many["bulk"] <= 3 * few["bulk"] + 7 * 1000 // ROWS_PER_STATEMENT
