@@ -279,6 +279,8 @@ METRICS = chip_metrics(
 )
 
 
+# Other tests cover the loader: traced, five hundred loads take twice as long.
+@pytest.mark.no_cover
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(name=st.sampled_from(PRESETS), mutations=MUTATIONS)
 def test_no_mutated_policy_crashes_the_loader_and_what_is_accepted_can_be_used(name, mutations):

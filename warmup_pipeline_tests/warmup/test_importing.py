@@ -612,6 +612,8 @@ _FILES = ("chips.csv", "schedule.csv", "interactions.csv")
 _TYPED = ("kept", "cancelled", "expired", "executed", "failed")
 
 
+# Other tests cover the import: traced, a hundred and twenty take twice as long.
+@pytest.mark.no_cover
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     spoiled=st.lists(

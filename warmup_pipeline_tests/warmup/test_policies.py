@@ -76,6 +76,8 @@ def mutated_texts(draw: st.DrawFn) -> str:
     return yaml.safe_dump(raw)
 
 
+# Other tests cover the loader: traced, five hundred loads take twice as long.
+@pytest.mark.no_cover
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated_texts())
 def test_five_hundred_mutated_policies_are_loaded_or_refused_in_one_line(text: str) -> None:

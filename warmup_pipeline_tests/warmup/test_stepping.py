@@ -31,6 +31,9 @@ from warmup_pipeline.warmup.timelapse.profiles import Strike
 from warmup_pipeline_tests.support import rows_of
 from warmup_pipeline_tests.warmup.test_invariants import AUDIT, FAULTS, FULL, POLICIES, WHO
 
+# Thousands of cycles of what other tests cover: traced, they take twice as long.
+pytestmark = pytest.mark.no_cover
+
 SEEDS: Final = tuple(range(40)) if FULL else (5, 10, 11)
 """In 5 the gateways begin to fail when asked, just after ticks that were stepped over: the last look was too old."""
 

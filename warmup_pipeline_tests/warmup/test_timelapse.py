@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -48,6 +49,9 @@ from warmup_pipeline.warmup.timelapse.pool import fresh_pool
 from warmup_pipeline.warmup.timelapse.profiles import Episode, schedule
 from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport, answer_of
 from warmup_pipeline_tests.support import rows_of
+
+# Thousands of cycles of what other tests cover: traced, they take twice as long.
+pytestmark = pytest.mark.no_cover
 
 AUDIT = Path(__file__).parents[2] / "warmup_pipeline" / "data" / "audit"
 ZONE = ZoneInfo("America/Sao_Paulo")
@@ -331,7 +335,7 @@ def test_a_fresh_pool_wakes_up_the_same_in_every_process_and_differently_with_an
     assert [change.phase_to for change in first.transitions][:4] == ["setup"] * 4
 
 
-@pytest.fixture(scope="module")
+@cache
 def month() -> tuple[SimulationResult, dict[str, Any]]:
     """Five new chips without faults until the last has had its warming day 28: what several tests look at."""
 
@@ -344,18 +348,18 @@ def month() -> tuple[SimulationResult, dict[str, Any]]:
     return run(asked(chips=5, days=31), look)
 
 
-def test_new_chips_are_in_operacao_on_warming_day_28(month: tuple[SimulationResult, Any]) -> None:
-    result, _ = month
+def test_new_chips_are_in_operacao_on_warming_day_28() -> None:
+    result, _ = month()
     ready = {c.chip: c.warming_day for c in result.transitions if c.phase_to == "operacao"}
     assert list(ready.values()) == [28] * 5
     assert result.figures.broken_rules == 0
     assert result.phases_at_end == {"operacao": 5}
 
 
-def test_on_every_day_of_a_month_the_day_befores_forecasts_were_off_by_two_days_at_most_on_the_median(
-    month: tuple[SimulationResult, dict[str, Any]],
-) -> None:
-    _, seen = month
+def test_on_every_day_of_a_month_the_day_befores_forecasts_were_off_by_two_days_at_most_on_the_median() -> (
+    None
+):
+    _, seen = month()
     entered = {(row["chip_id"], row["to_phase"]): row["day"] for row in seen["entered"]}
     by_day: dict[str, dict[str, Any]] = {}
     for row in seen["forecasts"]:
