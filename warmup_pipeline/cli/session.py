@@ -164,6 +164,8 @@ class OneLineGroup(click.Group):
         except click.ClickException as error:
             _fail(error.format_message())
         except click.Abort:
+            # What was half made just then (an event loop) cannot end as it should: that is nobody's trouble.
+            sys.unraisablehook = _pass_over
             click.echo("Interrupted.", err=True)
             sys.exit(_INTERRUPTED)
         except InputError as error:
@@ -174,6 +176,10 @@ class OneLineGroup(click.Group):
                 _fail(*lines)
             _crash(error)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _pass_over(_: object) -> None:
+    """Say nothing of an exception that nobody could have caught."""
 
 
 def _usage(error: click.UsageError) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -302,3 +304,34 @@ def test_a_dagster_home_that_is_no_folder_is_refused(
 @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+14:00"])
 def test_a_moment_out_of_reach_is_refused(project: Project, moment: str) -> None:
     assert "between the years" in project.refused("simulate", "--days", "1", "--chips", "2", "--from", moment)
+
+
+_INTERRUPTED_WHILE_SOMETHING_IS_MADE = """
+import click
+from warmup_pipeline.cli.session import OneLineGroup
+
+class HalfMade:
+    def __init__(self):
+        raise KeyboardInterrupt
+    def __del__(self):
+        raise AttributeError("not there yet")
+
+@click.group(cls=OneLineGroup)
+def group(): ...
+
+@group.command()
+def make():
+    HalfMade()
+
+group(["make"])
+"""
+
+
+def test_ctrl_c_is_told_in_one_word_whatever_was_half_made_just_then() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_WHILE_SOMETHING_IS_MADE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "Interrupted.")
