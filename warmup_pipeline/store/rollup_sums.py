@@ -26,7 +26,7 @@ from warmup_pipeline.store.attempts import succeeded as accepted
 from warmup_pipeline.store.counts import is_two_way, of_recipients, of_senders
 from warmup_pipeline.store.schema import messages
 
-SUMS: Final = (
+OF_METRICS: Final = (
     "sent",
     "received",
     "attempted",
@@ -38,11 +38,10 @@ SUMS: Final = (
     "audios",
     "restrictions",
     "two_way",
-    "sends",
-    "delivered",
-    "failed",
-    "heard",
 )
+"""Those of the sums that metrics are made of."""
+
+SUMS: Final = (*OF_METRICS, "sends", "delivered", "failed", "heard")
 """Columns of sums, in the order of every query here."""
 
 settled: Final = sa.and_(

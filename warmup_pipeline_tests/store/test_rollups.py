@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -43,7 +44,7 @@ from warmup_pipeline.store import (
 )
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.conversations import pair_key
-from warmup_pipeline.store.engine import Store
+from warmup_pipeline.store.engine import Store, Transaction
 from warmup_pipeline.store.rollup_sums import SUMS
 from warmup_pipeline_tests.support import MORNING, chip_row, run_sql
 
@@ -388,21 +389,30 @@ def test_who_writes_while_a_roll_up_is_brought_up_is_put_in_by_the_next_one(post
     store.close()
 
 
-def test_the_first_roll_up_waits_for_who_is_writing(postgres_url: str) -> None:
+@contextmanager
+def being_rolled_up(postgres_url: str) -> Iterator[Past]:
     store = Store(postgres_url)
     migrate.upgrade(store)
     lived = some_past(store)
     with store.write() as tx:
         rollups.begin(tx, lived.pool, at=lived.now)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        with store.write() as writer:
-            row = {"id": lived.message_ids[0], "state": MessageState.UNKNOWN, "failure_class": CLASSES[0]}
-            message_writes.change(writer, [row])
-            rolling_up = pool.submit(lived.part, 100)
-            until_it_waits(store, rolling_up)
-        assert rolling_up.result()
-    lived.look()
+    yield lived
     store.close()
+
+
+def change_a_message(tx: Transaction, lived: Past) -> None:
+    row = {"id": lived.message_ids[0], "state": MessageState.UNKNOWN, "failure_class": CLASSES[0]}
+    message_writes.change(tx, [row])
+
+
+def test_the_first_roll_up_waits_for_who_is_writing(postgres_url: str) -> None:
+    with being_rolled_up(postgres_url) as lived, ThreadPoolExecutor(max_workers=1) as pool:
+        with lived.store.write() as writer:
+            change_a_message(writer, lived)
+            rolling_up = pool.submit(lived.part, 100)
+            until_it_waits(lived.store, rolling_up)
+        assert rolling_up.result()
+        lived.look()
 
 
 def test_marking_as_read_has_nothing_summed_again(sqlite_store: Store) -> None:
@@ -416,19 +426,13 @@ def test_marking_as_read_has_nothing_summed_again(sqlite_store: Store) -> None:
 
 
 def test_who_writes_messages_holds_no_other_pool(postgres_url: str) -> None:
-    store = Store(postgres_url)
-    migrate.upgrade(store)
-    lived = some_past(store)
-    with store.write() as tx:
-        rollups.begin(tx, lived.pool, at=lived.now)
-        pools.ensure(tx, "another", at=lived.now)
-    with store.write() as writer:
-        row = {"id": lived.message_ids[0], "state": MessageState.UNKNOWN, "failure_class": CLASSES[0]}
-        message_writes.change(writer, [row])
-        with store.write() as other:
+    with being_rolled_up(postgres_url) as lived:
+        with lived.store.write() as tx:
+            pools.ensure(tx, "another", at=lived.now)
+        with lived.store.write() as writer, lived.store.write() as other:
+            change_a_message(writer, lived)
             held = other.connection.exec_driver_sql("SELECT name FROM pools FOR UPDATE SKIP LOCKED").scalars()
             assert "another" in set(held)
-    store.close()
 
 
 def until_it_waits(store: Store, what: Future[bool]) -> None:

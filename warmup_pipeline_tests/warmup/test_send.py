@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from warmup_pipeline.domain.values import CONVERSA_PAR, ENVIAR_MIDIA, MARCAR_LIDO, Phase, Provider
+from warmup_pipeline.store import messages
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import claim, connections, lifecycle, operating, pair, plan, send, validate
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of, run_sql
@@ -282,6 +283,21 @@ def test_media_is_really_sent_as_media_and_what_was_received_is_marked_read(
         assert len(states) == 1
         (marked,) = rows_of(lab.store, "SELECT marked_read_at FROM messages WHERE turn = 1")
         assert marked["marked_read_at"] is not None
+
+
+@pytest.mark.parametrize(("days", "is_marked"), [(6, True), (8, False)])
+def test_what_came_more_than_a_week_ago_is_left_unread(
+    sqlite_store: Store, days: int, *, is_marked: bool
+) -> None:
+    with open_lab(sqlite_store) as lab:
+        lab.add([chip_row(n, ddd=11, phase=Phase.EXPANSAO) for n in (1, 2)])
+        lab.cycle()
+        one_opening(lab, CONVERSA_PAR)
+        lab.cycle()
+        lab.move_to(lab.now + timedelta(days=days))
+        with lab.store.write() as tx:
+            found = messages.unread(tx, lab.pool, [chip_row(2)["id"]], at=lab.now, per_chip=5)
+        assert bool(found) is is_marked
 
 
 def test_nothing_unread_is_its_own_final_state(lab: Lab) -> None:
