@@ -7,6 +7,7 @@ that means bad input. Do not add: commands.
 
 from __future__ import annotations
 
+import gc
 import getpass
 import os
 import sys
@@ -163,9 +164,8 @@ class OneLineGroup(click.Group):
             _fail(_usage(error))
         except click.ClickException as error:
             _fail(error.format_message())
-        except click.Abort:
-            # What was half made just then (an event loop) cannot end as it should: that is nobody's trouble.
-            sys.unraisablehook = _pass_over
+        except click.Abort as interrupted:
+            _let_go(interrupted)
             click.echo("Interrupted.", err=True)
             sys.exit(_INTERRUPTED)
         except InputError as error:
@@ -178,8 +178,18 @@ class OneLineGroup(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _pass_over(_: object) -> None:
-    """Say nothing of an exception that nobody could have caught."""
+def _let_go(interrupted: click.Abort) -> None:
+    """Let go of what was at work, without a word of it.
+
+    What was half made just then (an event loop) cannot end as it should: that is nobody's trouble.
+    """
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        interrupted.__traceback__ = interrupted.__cause__ = interrupted.__context__ = None
+        gc.collect()
+    finally:
+        sys.unraisablehook = told
 
 
 def _usage(error: click.UsageError) -> str:

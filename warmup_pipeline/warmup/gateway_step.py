@@ -109,6 +109,9 @@ async def run_together(
         items: what is worked on.
         work: asks a gateway about one.
         lane: whom it asks: one that is slow holds up nobody who asks another.
+
+    Raises:
+        BaseException: an interruption (:func:`is_interruption`), as it came; every other item is given up.
     """
     all_items = list(items)
     found: dict[int, ResultT | Exception] = {}
@@ -132,11 +135,20 @@ async def run_together(
             # Where nothing had to be waited for, the calls that are out get their turn all the same.
             await asyncio.sleep(0)
 
-    async with asyncio.TaskGroup() as tasks:
-        for waiting in lanes.values():
-            for _ in range(min(AT_ONCE, len(waiting))):
-                tasks.create_task(go_on(waiting))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for waiting in lanes.values():
+                for _ in range(min(AT_ONCE, len(waiting))):
+                    tasks.create_task(go_on(waiting))
+    except BaseExceptionGroup as several:
+        # An interruption by Dagster is put into a group: as one of many nobody would know it for what it is.
+        raise several.exceptions[0] from None
     return [found[place] for place in range(len(all_items))]
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether somebody ends the whole run (Ctrl-C, Dagster's termination), and it is no trouble of one call."""
+    return not isinstance(error, Exception | asyncio.CancelledError)
 
 
 def moment(at: datetime, world: World) -> str:

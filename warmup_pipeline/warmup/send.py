@@ -40,6 +40,7 @@ from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.approved import Approved, Tally, load_approved
 from warmup_pipeline.warmup.gateway_step import (
     channel_of,
+    is_interruption,
     open_hub,
     run_in_loop,
     seconds_left,
@@ -173,11 +174,16 @@ class _Sender:
             # Whatever happened: none is cut off in the middle of its call, and what came of each is noted.
             problems += await calls.ended()
             flusher.cancel()
-            await asyncio.gather(flusher, return_exceptions=True)
+            (ended,) = await asyncio.gather(flusher, return_exceptions=True)
+            if isinstance(ended, BaseException) and is_interruption(ended):
+                problems.append(ended)
             try:
                 await self._flush_for_good()
             except Exception as error:  # noqa: BLE001 (as above)
                 problems.append(error)
+        for problem in problems:
+            if is_interruption(problem):
+                raise problem
         if len({type(problem) for problem in problems}) == 1:
             # One trouble, however often it was met, is told as the one it is.
             raise problems[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from warmup_pipeline.warmup.gateway_step import AT_ONCE, run_together
 
 
@@ -19,6 +21,20 @@ def test_what_goes_wrong_with_one_item_stands_in_its_place_and_stops_no_other() 
     found = asyncio.run(run_together(range(5), work, lane=lambda number: number % 2))
     assert [type(one) for one in found] == [int, ValueError, RuntimeError, int, int]
     assert (found[0], found[3], found[4]) == (0, 3, 4)
+
+
+class Interruption(BaseException):
+    """As Dagster raises one where a run is terminated, or Ctrl-C is pressed."""
+
+
+def test_an_interruption_ends_everything_as_what_it_is() -> None:
+    async def work(number: int) -> None:
+        if number == 3:
+            raise Interruption
+        await asyncio.sleep(3600)
+
+    with pytest.raises(Interruption):
+        asyncio.run(run_together(range(5), work, lane=lambda number: number))
 
 
 def test_a_lane_in_which_everything_hangs_holds_up_no_other() -> None:

@@ -5,6 +5,7 @@ Each trouble ends in one clear message, nothing is lost, and the next cycle reco
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -124,6 +125,38 @@ def test_postgresql_restarted_while_messages_are_sent_loses_nothing(server: pgse
         assert len(seen(lab)) >= 2, "the conversation goes on"
         assert_nothing_lost(lab)
     store.close()
+
+
+class Interruption(BaseException):
+    """As Dagster raises one where a run is terminated, or Ctrl-C is pressed."""
+
+
+def test_an_interruption_while_messages_are_sent_is_told_as_one_and_loses_nothing(store: Store) -> None:
+    with open_lab(store) as lab:
+        lab.add([chip_row(n, ddd=11) for n in (1, 2, 3, 4)])
+        lab.cycle()
+        due_openings(lab, [chip_row(n)["id"] for n in (1, 2, 3, 4)])
+        # What else goes wrong just then does not hide it.
+        wrong: Iterator[BaseException] = iter((asyncio.CancelledError(), Interruption()))
+
+        def once_each() -> None:
+            error = next(wrong, None)
+            if error is not None:
+                raise error
+
+        plain = lab.world
+        lab.world = replace(plain, transport_factory=lambda: _Interrupting(once_each))
+        cycle = lab.begin()
+        for step in BEFORE_SENDING:
+            step(lab.world, cycle)
+        with pytest.raises(Interruption):
+            send.send_messages(lab.world, cycle)
+        lab.world = plain
+        lifecycle.fail_cycle(lab.world, cycle)
+        lab.move_to(lab.now + timedelta(minutes=5))
+        lab.cycles(6)
+        assert len(seen(lab)) >= 4, "the conversations go on"
+        assert_nothing_lost(lab)
 
 
 def test_postgresql_restarted_in_the_middle_of_a_step_is_one_clear_line_and_the_next_cycle_recovers(
