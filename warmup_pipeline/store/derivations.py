@@ -179,7 +179,8 @@ def _spare(dialect: str) -> sa.Update:
     named: sa.ColumnElement[bool] = own.c.chip_id.in_(sa.bindparam("spared", expanding=True))
     if dialect == "postgresql":
         ids = sa.cast(sa.bindparam("spared", type_=sa.Text()), postgresql.ARRAY(sa.Text()))
-        named = own.c.chip_id == sa.any_(ids)
+        # As rows: each chip would be compared with one member of the array after the other.
+        named = own.c.chip_id.in_(sa.select(sa.func.unnest(ids)))
     return sa.update(own).where(named, own.c.judged_at.is_not(None)).values(computed_at=own.c.judged_at)
 
 

@@ -11,13 +11,14 @@ something happened, however long the log is and however much a chip does in a da
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateTable
 
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
 from warmup_pipeline.store.memory import remembered
@@ -171,30 +172,56 @@ def add(
         tx.connection.execute(statement, asked or {})
 
 
+_found: Final = sa.Table(
+    "what_was_found",
+    sa.MetaData(),
+    *(sa.Column(name, chip_message_days.c[name].type) for name in ("chip_id", "day", "pool", *SUMS)),
+    prefixes=["TEMPORARY"],
+)
+"""Where SQLite keeps what one look at the log has found: a table of the connection, empty between two looks."""
+
+
 @cache
-def _adding(dialect: str, chosen: sa.FromClause, sign: int, *, totals: bool) -> Sequence[sa.Insert]:
-    insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    found = of_conversations(chosen).cte("found")
-    added = []
-    for table, keys in ((chip_message_days, ("chip_id", "day")), (chip_message_totals, ("chip_id",))):
-        columns = [found.c[name] for name in keys]
-        sums = (
-            sa.select(
-                *columns, sa.func.max(found.c.pool), *(sign * sa.func.sum(found.c[name]) for name in SUMS)
-            )
-            # Without a WHERE of its own, SQLite reads ON CONFLICT as part of a join.
-            .where(sa.true())
-            .group_by(*columns)
-            .order_by(*columns)
-        )
-        adding = insert_into(table).from_select([*keys, "pool", *SUMS], sums)
-        added.append(
-            adding.on_conflict_do_update(
-                index_elements=list(keys),
-                set_={name: table.c[name] + adding.excluded[name] for name in SUMS},
-            )
-        )
+def _adding(dialect: str, chosen: sa.FromClause, sign: int, *, totals: bool) -> Sequence[sa.Executable]:
+    look = of_conversations(chosen)
+    if dialect == "postgresql":
+        found = look.cte("found")
+        days = _adding_to_days(postgresql.insert, found, sign)
+        return [
+            _adding_to_totals(postgresql.insert, found, sign).add_cte(days.cte("days")) if totals else days
+        ]
     if not totals:
-        return added[:1]
-    # PostgreSQL adds both of one look at the log.
-    return [added[1].add_cte(added[0].cte("days"))] if dialect == "postgresql" else added
+        return [_adding_to_days(sqlite.insert, look.cte("found"), sign)]
+    return [
+        CreateTable(_found, if_not_exists=True),
+        sa.insert(_found).from_select([column.name for column in _found.c], look),
+        _adding_to_days(sqlite.insert, _found, sign),
+        _adding_to_totals(sqlite.insert, _found, sign),
+        sa.delete(_found),
+    ]
+
+
+def _adding_to_days(insert_into: Callable[[Any], Any], found: sa.FromClause, sign: int) -> sa.Insert:
+    rows = sa.select(found.c.chip_id, found.c.day, found.c.pool, *(sign * found.c[name] for name in SUMS))
+    return _adding_to(chip_message_days, insert_into, rows, (found.c.chip_id, found.c.day))
+
+
+def _adding_to_totals(insert_into: Callable[[Any], Any], found: sa.FromClause, sign: int) -> sa.Insert:
+    sums = (sign * sa.func.sum(found.c[name]) for name in SUMS)
+    rows = sa.select(found.c.chip_id, sa.func.max(found.c.pool), *sums).group_by(found.c.chip_id)
+    return _adding_to(chip_message_totals, insert_into, rows, (found.c.chip_id,))
+
+
+def _adding_to(
+    table: sa.Table,
+    insert_into: Callable[[Any], Any],
+    rows: sa.Select[Any],
+    keys: Sequence[sa.ColumnElement[Any]],
+) -> sa.Insert:
+    names = [str(key.name) for key in keys]
+    # Without a WHERE of its own, SQLite reads ON CONFLICT as part of a join.
+    adding = insert_into(table).from_select([*names, "pool", *SUMS], rows.where(sa.true()).order_by(*keys))
+    upserting: sa.Insert = adding.on_conflict_do_update(
+        index_elements=names, set_={name: table.c[name] + adding.excluded[name] for name in SUMS}
+    )
+    return upserting
