@@ -282,7 +282,11 @@ def _postgresql_update(
         .values({name: _taken(table, given, name) for name in names if name not in keys})
         .where(*(table.c[key] == given.c[key] for key in keys))
     )
-    return statement if where.of is None else statement.where(where.of)
+    if where.of is None:
+        return statement
+    # The row is found by its key, and asked then. The bare condition would let PostgreSQL look through all rows
+    # that meet it instead, of which it knows too few where they are new: once for each batch of them.
+    return statement.where(sa.case((where.of, sa.true()), else_=sa.false()))
 
 
 def update_rows(
