@@ -19,6 +19,7 @@ from warmup_pipeline.orchestration.resources import WarmupAccess
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import TakenByAnother
 from warmup_pipeline.store.migrate import StoreError
+from warmup_pipeline.warmup.gateway_step import is_interruption
 from warmup_pipeline.warmup.lifecycle import CycleRefused, fail_cycle
 from warmup_pipeline.warmup.world import World
 
@@ -104,6 +105,11 @@ def guarded(access: WarmupAccess, log: _Log, cycle: list[Cycle]) -> Iterator[Wor
         _note_failure(world, cycle)
         if clean != whole:
             raise StepFailed(f"the step failed; its whole traceback, redacted:\n{clean}") from None
+        raise
+    except BaseException as error:
+        if is_interruption(error):
+            # Somebody ended the run (Terminate, Ctrl-C): nothing goes on in it, and the pool need not wait.
+            _note_failure(world, cycle)
         raise
 
 

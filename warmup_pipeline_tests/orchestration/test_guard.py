@@ -4,14 +4,16 @@ from collections.abc import Callable
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from warmup_pipeline.assembly import open_world
 from warmup_pipeline.orchestration.guard import guarded
 from warmup_pipeline.orchestration.names import RESOURCE
 from warmup_pipeline.orchestration.resources import WarmupAccess, warmup_resource
 from warmup_pipeline.settings import Settings, SettingsError
+from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.trouble import StoreError
-from warmup_pipeline.warmup.lifecycle import CycleRefused
+from warmup_pipeline.warmup.lifecycle import CycleRefused, begin_cycle
 from warmup_pipeline.warmup.world import StandardLog, World
 from warmup_pipeline_tests.orchestration.conftest import Project
 
@@ -148,6 +150,24 @@ def test_a_failed_step_marks_its_cycle_as_failed_and_frees_the_pool(project: Pro
     ran = project.cycle(break_derivation)
     assert not ran.succeeded
     assert "no such table: trust_scores" in "\n".join(project.log(ran.run_id))
+    assert [row["state"] for row in project.rows("SELECT state FROM cycles")] == ["failed"]
+
+
+def test_a_step_that_is_terminated_frees_the_pool_at_once(project: Project) -> None:
+    @dg.op(required_resource_keys={RESOURCE})
+    def terminated(context: dg.OpExecutionContext) -> None:
+        cycle: list[Cycle] = []
+        with guarded(context.resources.warmup, context.log, cycle) as world:
+            cycle.append(begin_cycle(world, "default", root_run_id=context.run_id)[0])
+            # What Dagster raises, wherever the step is, when a run is terminated in the UI.
+            raise DagsterExecutionInterruptedError
+
+    @dg.job(resource_defs={RESOURCE: warmup_resource(lambda: WarmupAccess(lambda: project.settings))})
+    def one_step() -> None:
+        terminated()
+
+    result = one_step.execute_in_process(instance=project.instance, raise_on_error=False)
+    assert not result.success
     assert [row["state"] for row in project.rows("SELECT state FROM cycles")] == ["failed"]
 
 
