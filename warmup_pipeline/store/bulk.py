@@ -359,33 +359,31 @@ def write_changed(
     # As they are stored, of which nothing need be made: neither a date nor a document.
     raw = [_as_stored(tx, table.c[name]) for name in (*keys, *said)]
     given = _columns_as_stored(tx, table, rows, (*keys, *said))
-    stored = {
-        tuple(row[: len(keys)]): tuple(row[len(keys) :])
-        for row in tx.connection.execute(sa.select(*raw).where(within)).all()
-    }
-    added: list[int] = []
-    changed: list[int] = []
-    unlike: set[str] = set()
-    of_keys = zip(*(given[name] for name in keys), strict=True)
-    of_said = zip(*(given[name] for name in said), strict=True)
-    for place, (key, now) in enumerate(zip(of_keys, of_said, strict=True)):
-        before = stored.pop(key, None)
-        if before is None:
-            added.append(place)
-        elif before != now:
-            changed.append(place)
-            if len(unlike) < len(said):
-                unlike.update([name for name, old, new in zip(said, before, now, strict=True) if old != new])
+    there = list(zip(*tx.connection.execute(sa.select(*raw).where(within)).all(), strict=True))
+    stored = dict(
+        zip(zip(*there[: len(keys)], strict=True), zip(*there[len(keys) :], strict=True), strict=True)
+    )
+    # Column by column and list by list, in which nothing is decided for each of thousands of rows.
+    of_keys = list(zip(*(given[name] for name in keys), strict=True))
+    before = list(map(stored.get, of_keys))
+    now = zip(*(given[name] for name in said), strict=True)
+    added = [place for place, old in enumerate(before) if old is None]
+    changed = [
+        place for place, (old, new) in enumerate(zip(before, now, strict=True)) if old not in (None, new)
+    ]
     if whole:
-        _delete(tx, raw[: len(keys)], sorted(stored), table)
+        _delete(tx, raw[: len(keys)], sorted(stored.keys() - set(of_keys)), table)
     # A chip that came from another pool has its row there. What is known to be here is not asked for again.
     upsert_rows(tx, table, [rows[place] for place in added])
-    # A column of which nothing changes is left out: SQLite would take it out of its index and put it in again.
-    written = [name for name in (*keys, *said) if name in keys or name in unlike]
-    columns = {name: [given[name][place] for place in changed] for name in written}
-    fixed = _columns_as_stored(tx, table, rows[:1], tuple(stamps))
-    columns |= {name: column * len(changed) for name, column in fixed.items()}
-    _update_as_stored(tx, table, columns, keys, len(changed))
+    if changed:
+        columns = {name: [given[name][place] for place in changed] for name in (*keys, *said)}
+        # A column of which nothing changes is left out: SQLite would take it out of its index and put it in again.
+        for name, old in zip(said, zip(*(before[place] for place in changed), strict=True), strict=True):
+            if list(old) == columns[name]:
+                del columns[name]
+        fixed = _columns_as_stored(tx, table, rows[:1], tuple(stamps))
+        columns |= {name: column * len(changed) for name, column in fixed.items()}
+        _update_as_stored(tx, table, columns, keys, len(changed))
     if stamped and len(added) + len(changed) < len(rows):
         stamp(tx, table, within=within, stamps=stamps)
     return len(added) + len(changed)
@@ -422,8 +420,6 @@ def _update_as_stored(
 ) -> None:
     """Set columns of rows, given the values as they are stored, column by column, the keys among them."""
     names, where = tuple(columns), _Condition(None)
-    if not count:
-        return
     if _is_sqlite(tx):
         update = _sqlite_update(table, names, keys, where)
         values = [columns[str(name)] for name, _, _ in update.values]

@@ -27,6 +27,7 @@ class Kind(Enum):
 
     POOL = "pool"
     MARKED = "marked"
+    OTHERWISE = "otherwise"
     NAMED = "named"
 
 
@@ -38,18 +39,22 @@ class Scope:
         pool: the pool.
         at: the tick that derives the chips that were marked for it; ``None``: all chips of the pool.
         chip_ids: only these of those; ``None``: all.
+        otherwise: not those of them of which it is messages alone that may come to something else.
     """
 
     pool: str
     at: datetime | None = None
     chip_ids: tuple[str, ...] | None = None
+    otherwise: bool = False
 
     @property
     def kind(self) -> Kind:
         """How its chips are found."""
         if self.chip_ids is not None:
             return Kind.NAMED
-        return Kind.POOL if self.at is None else Kind.MARKED
+        if self.at is None:
+            return Kind.POOL
+        return Kind.OTHERWISE if self.otherwise else Kind.MARKED
 
     @property
     def marked(self) -> bool:
@@ -74,20 +79,22 @@ class Scope:
             return _of(table).in_(self.chip_ids)
         if self.at is None:
             return table.c.pool == self.pool
-        return _of(table).in_(_marked(sa.literal(self.pool), sa.literal(self.at, _AT.type)))
+        return _of(table).in_(_marked(self.kind, sa.literal(self.pool), sa.literal(self.at, _AT.type)))
 
 
 def in_scope(table: sa.Table, kind: Kind) -> sa.ColumnElement[bool]:
     """Return the condition on rows of chips, for a statement that is made once: see ``Scope.asked``."""
     if kind is Kind.NAMED:
         return _of(table).in_(_NAMED)
-    return _of(table).in_(_marked(_POOL, _AT)) if kind is Kind.MARKED else table.c.pool == _POOL
+    return table.c.pool == _POOL if kind is Kind.POOL else _of(table).in_(_marked(kind, _POOL, _AT))
 
 
 def _of(table: sa.Table) -> sa.ColumnElement[str]:
     return table.c.id if table is chips else table.c.chip_id
 
 
-def _marked(pool: sa.ColumnElement[str], at: sa.ColumnElement[datetime]) -> sa.Select[tuple[str]]:
+def _marked(kind: Kind, pool: sa.ColumnElement[str], at: sa.ColumnElement[datetime]) -> sa.Select[tuple[str]]:
     own = chip_derivations
-    return sa.select(own.c.chip_id).where(own.c.pool == pool, own.c.computed_at == at)
+    marked = sa.select(own.c.chip_id).where(own.c.pool == pool, own.c.computed_at == at)
+    # Until the tick has judged them, that says why they are marked: see ``derivations.mark``.
+    return marked.where(own.c.judged_at.is_(None)) if kind is Kind.OTHERWISE else marked

@@ -17,8 +17,10 @@ for everything, which is the sum of the pools'.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from itertools import repeat
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from warmup_pipeline.domain.localtime import day_bounds, local_day
@@ -144,11 +146,10 @@ def _pool_rows(
     if not chip_days and pool_day is None:
         return []
     until = as_of if as_of is not None else _end(world, day)
-    rows = [_row(day, "chip", chip_id, [chip], until, as_of) for chip_id, chip in sorted(chip_days.items())]
+    rows = _rows(day, "chip", chip_days, until, as_of)
+    (of_pool,) = _rows(day, "pool", {pool: _together(chip_days.values())}, until, as_of)
     begins = day_bounds(day, world.policy.zone)[0]
-    rows.append(
-        _row(day, "pool", pool, chip_days.values(), until, as_of) | _cycles(pool_day, start, begins, until)
-    )
+    rows.append(of_pool | _cycles(pool_day, start, begins, until))
     return rows
 
 
@@ -158,51 +159,56 @@ def _end(world: World, day: date) -> datetime:
 
 Kept = TypeVar("Kept")
 
-_COUNTS = ("sent", "received", "delivered", "failed", "unknown")
-"""What a chip's day counts under the name of its column."""
+_COUNTS = (
+    "sent",
+    "received",
+    "delivered",
+    "failed",
+    "unknown",
+    "succeeded",
+    "failed_attempts",
+    "opened",
+    "transitions",
+)
+"""What of a chip's day is one number."""
 
 
-def _row(
-    day: date,
-    scope: str,
-    scope_id: str,
-    chip_days: Iterable[ChipDay],
-    until: datetime,
-    as_of: datetime | None,
-) -> dict[str, Any]:
-    mine = list(chip_days)
-    one = mine[0] if len(mine) == 1 else _together(mine)
-    by_type = {kind: _sorted(states) for kind, states in _sorted(one.activities).items()}
-    planned = executed = 0
-    for states in by_type.values():
-        planned += sum(states.values())
-        executed += states.get("executed", 0)
-    return {
-        "day": day,
-        "scope": scope,
-        "scope_id": scope_id,
-        "as_of": until,
-        "final": as_of is None,
-        "planned": planned,
-        "executed": executed,
-        "activities": by_type,
-        "conversa_par_succeeded": one.succeeded,
-        "conversa_par_failed": one.failed_attempts,
-        "conversa_par_success_rate": _rate(one.succeeded, one.failed_attempts),
-        "deferrals": _sorted(one.deferrals),
-        "blocks": _sorted(one.blocks),
-        "sent": one.sent,
-        "received": one.received,
-        "delivered": one.delivered,
-        "failed": one.failed,
-        "unknown": one.unknown,
-        "conversations_opened": one.opened,
-        "transitions": one.transitions,
-        "health": None,
-        "cycles_run": None,
-        "cycles_missed": None,
-        "worst_cycle_s": None,
+def _rows(
+    day: date, scope: str, days: Mapping[str, ChipDay], until: datetime, as_of: datetime | None
+) -> list[dict[str, Any]]:
+    """Return the rows of what was done on a day, by scope id: chips', a pool's, or that for everything."""
+    ids = sorted(days)
+    each = [days[scope_id] for scope_id in ids]
+    activities = [{kind: _sorted(states) for kind, states in _sorted(one.activities).items()} for one in each]
+    # Column by column: there are as many rows as chips.
+    columns: dict[str, Iterable[Any]] = {
+        "day": repeat(day),
+        "scope": repeat(scope),
+        "scope_id": ids,
+        "as_of": repeat(until),
+        "final": repeat(as_of is None),
+        "planned": [sum(sum(states.values()) for states in types.values()) for types in activities],
+        "executed": [sum(states.get("executed", 0) for states in types.values()) for types in activities],
+        "activities": activities,
+        "conversa_par_succeeded": [one.succeeded for one in each],
+        "conversa_par_failed": [one.failed_attempts for one in each],
+        "conversa_par_success_rate": [_rate(one.succeeded, one.failed_attempts) for one in each],
+        "deferrals": [_sorted(one.deferrals) for one in each],
+        "blocks": [_sorted(one.blocks) for one in each],
+        "sent": [one.sent for one in each],
+        "received": [one.received for one in each],
+        "delivered": [one.delivered for one in each],
+        "failed": [one.failed for one in each],
+        "unknown": [one.unknown for one in each],
+        "conversations_opened": [one.opened for one in each],
+        "transitions": [one.transitions for one in each],
+        "health": repeat(None),
+        "cycles_run": repeat(None),
+        "cycles_missed": repeat(None),
+        "worst_cycle_s": repeat(None),
     }
+    # Not strict: what is the same in every row goes on for ever.
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=False)]
 
 
 def _sorted(of: Mapping[str, Kept]) -> dict[str, Kept]:
@@ -215,16 +221,14 @@ def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
         counts[name] = counts.get(name, 0) + count
 
 
-def _together(chip_days: Sequence[ChipDay]) -> ChipDay:
+def _together(chip_days: Collection[ChipDay]) -> ChipDay:
     """Return what chips did together."""
-    every = ChipDay("")
+    every = ChipDay("", **{name: sum(map(attrgetter(name), chip_days)) for name in _COUNTS})
     for one in chip_days:
         for kind, states in one.activities.items():
             _add(every.activities.setdefault(kind, {}), states)
         _add(every.deferrals, one.deferrals)
         _add(every.blocks, one.blocks)
-    for name in (*_COUNTS, "succeeded", "failed_attempts", "opened", "transitions"):
-        setattr(every, name, sum(getattr(one, name) for one in chip_days))
     return every
 
 
@@ -265,7 +269,7 @@ def _everything(day: date, of_pools: Sequence[Mapping[str, Any]], *, as_of: date
         of_pools: the rows of all pools.
         as_of: what it is as of where there is none.
     """
-    row = _row(day, "all", EVERYTHING, (), as_of, as_of)
+    (row,) = _rows(day, "all", {EVERYTHING: ChipDay("")}, as_of, as_of)
     row |= {name: sum(one[name] or 0 for one in of_pools) for name in _SUMMED}
     row["as_of"] = max((one["as_of"] for one in of_pools), default=as_of)
     row["final"] = all(one["final"] for one in of_pools)

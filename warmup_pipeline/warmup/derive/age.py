@@ -5,6 +5,7 @@ Holds: :func:`reference_of` and the step :func:`derive_warming_day`. Never kept 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from warmup_pipeline.domain.localtime import local_day
@@ -31,7 +32,8 @@ def derive_warming_day(world: World, cycle: Cycle) -> StepReport:
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
         scope = derivations.scope(tx, cycle.pool, cycle.tick)
-        found = write_warming_days(tx, world, scope, cycle.tick)
+        # No message makes a chip older.
+        found = write_warming_days(tx, world, replace(scope, otherwise=scope.marked), cycle.tick)
         if scope.marked:
             chip_count, warming, oldest = derived_store.age(tx, cycle.pool)
         else:
