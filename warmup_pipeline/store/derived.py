@@ -158,9 +158,9 @@ def _metric_sums() -> sa.Select[Any]:
 
 
 def store_trust(tx: Transaction, scope: Scope, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the trust scores of the chips in a scope."""
+    """Replace the trust scores of the chips in a scope; of marked ones, what came out the same keeps its tick."""
     if rows:
-        _write_changed(tx, trust_scores, scope, rows)
+        _write_changed(tx, trust_scores, scope, rows, stamped=not scope.marked)
     if tx.memory is not None:
         scored = {row["chip_id"]: (row["score"], row["level"]) for row in rows}
         tell(tx, trust_in, dict(sorted(scored.items())), scope)
@@ -265,8 +265,11 @@ def age(tx: Transaction, pool: str) -> tuple[int, int, int | None]:
 
 
 def store_eligibility(tx: Transaction, scope: Scope, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the whole eligibility of the chips in a scope: a chip in its last phase has no rows."""
-    _write_changed(tx, phase_eligibility, scope, rows, whole=True)
+    """Replace the whole eligibility of the chips in a scope: a chip in its last phase has no rows.
+
+    Of marked ones, what came out the same keeps the tick that it has.
+    """
+    _write_changed(tx, phase_eligibility, scope, rows, whole=True, stamped=not scope.marked)
 
 
 def add_transitions(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
