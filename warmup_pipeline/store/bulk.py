@@ -339,7 +339,7 @@ def write_changed(
         within: the condition that these rows hold, and those that they take the place of.
         stamps: columns that say when it was derived, with their value: they make no row another one.
         whole: remove rows within that are not among these.
-        stamped: stamp those that are as they were; ``False``: the caller stamps them, with others.
+        stamped: stamp those that are as they were; ``False``: the caller does that, with others, or leaves them so.
     """
     if tx.memory is not None:
         # Nothing waits for the disk there, and asking costs as much as writing.
@@ -373,17 +373,23 @@ def write_changed(
     ]
     if whole:
         _delete(tx, raw[: len(keys)], sorted(stored.keys() - set(of_keys)), table)
-    # A chip that came from another pool has its row there. What is known to be here is not asked for again.
-    upsert_rows(tx, table, [rows[place] for place in added])
-    if changed:
+    if _is_sqlite(tx):
+        # A chip that came from another pool has its row there. What is known to be here is not asked for again.
+        upsert_rows(tx, table, [rows[place] for place in added])
+    else:
+        # Each is found by its key: an update by arrays is a join, for which all days that a table has are read.
+        upsert_rows(tx, table, [rows[place] for place in (*added, *changed)])
+    if changed and _is_sqlite(tx):
         columns = {name: [given[name][place] for place in changed] for name in (*keys, *said)}
-        # A column of which nothing changes is left out: SQLite would take it out of its index and put it in again.
+        # A column of which nothing changes is left out: it would be taken out of its index and put in again.
         for name, old in zip(said, zip(*(before[place] for place in changed), strict=True), strict=True):
             if list(old) == columns[name]:
                 del columns[name]
         fixed = _columns_as_stored(tx, table, rows[:1], tuple(stamps))
         columns |= {name: column * len(changed) for name, column in fixed.items()}
-        _update_as_stored(tx, table, columns, keys, len(changed))
+        update = _sqlite_update(table, tuple(columns), keys, _Condition(None))
+        values = [columns[str(name)] for name, _, _ in update.values]
+        tx.connection.exec_driver_sql(update.text, list(zip(*values, strict=True)))
     if stamped and len(added) + len(changed) < len(rows):
         stamp(tx, table, within=within, stamps=stamps)
     return len(added) + len(changed)
@@ -413,25 +419,6 @@ def _columns_as_stored(
         column = [row[name] for row in rows]
         columns[name] = column if make is None else list(map(make, column))
     return columns
-
-
-def _update_as_stored(
-    tx: Transaction, table: sa.Table, columns: Mapping[str, list[Any]], keys: tuple[str, ...], count: int
-) -> None:
-    """Set columns of rows, given the values as they are stored, column by column, the keys among them."""
-    names, where = tuple(columns), _Condition(None)
-    if _is_sqlite(tx):
-        update = _sqlite_update(table, names, keys, where)
-        values = [columns[str(name)] for name, _, _ in update.values]
-        tx.connection.exec_driver_sql(update.text, list(zip(*values, strict=True)))
-        return
-    statement = _postgresql_update(table, names, keys, where)
-    for start in range(0, count, ROWS_IN_ARRAYS):
-        some = {
-            f"given_{name}": array_text(_item(table.c[name]), column[start : start + ROWS_IN_ARRAYS])
-            for name, column in columns.items()
-        }
-        tx.connection.execute(statement, some)
 
 
 @lru_cache(maxsize=256)

@@ -67,6 +67,7 @@ def counts(
     for one, other in tx.connection.execute(_two_way_for_now(), asked).all():
         two_way.update((one, other))
     errors = {row[0]: int(row[1]) for row in tx.connection.execute(_errors_lately(), asked).all()}
+    on_day = {row[0]: (row[1], row[2]) for row in tx.connection.execute(_of_today(), asked).all()}
     found = {}
     rows = tx.connection.execute(_totals(marked=derived_at is not None), asked).all()
     # By their places, in the order of OF_METRICS: thousands of rows are asked for each column, and by its name that
@@ -84,8 +85,6 @@ def counts(
         audios,
         restrictions,
         two_way_total,
-        sent_on_day,
-        received_on_day,
         last_error_at,
         last_sent_at,
     ) in rows:
@@ -94,11 +93,12 @@ def counts(
             for kind, n in ((MessageKind.PICTURE, pictures), (MessageKind.AUDIO, audios))
             if n or (chip_id, kind) in media
         }
+        sent_on_day, received_on_day = on_day.get(chip_id, (0, 0))
         found[chip_id] = MessageCounts(
             sent_total=sent_total + sent.get(chip_id, 0),
             received_total=received_total + received.get(chip_id, 0),
-            sent_today=(sent_on_day or 0) + sent_today.get(chip_id, 0),
-            received_today=(received_on_day or 0) + received_today.get(chip_id, 0),
+            sent_today=sent_on_day + sent_today.get(chip_id, 0),
+            received_today=received_on_day + received_today.get(chip_id, 0),
             attempted=attempted,
             succeeded=succeeded,
             unknown=unknown,
@@ -116,7 +116,7 @@ def counts(
 
 @cache
 def _totals(*, marked: bool) -> sa.Select[Any]:
-    totals, today = chip_message_totals, chip_message_days.alias("of_today")
+    totals = chip_message_totals
 
     def newest(condition: sa.ColumnElement[bool], name: str) -> sa.ColumnElement[Any]:
         # By the indexes on a sender's messages and on its failed ones: the newest come first.
@@ -133,18 +133,23 @@ def _totals(*, marked: bool) -> sa.Select[Any]:
         sa.select(
             totals.c.chip_id,
             *(totals.c[name] for name in OF_METRICS),
-            today.c.sent.label("sent_today"),
-            today.c.received.label("received_today"),
             newest(is_error, "last_error_at"),
             newest(accepted, "last_sent_at"),
         )
-        .select_from(
-            totals.outerjoin(
-                today, sa.and_(today.c.chip_id == totals.c.chip_id, today.c.day == sa.bindparam("today"))
-            )
-        )
         .where(in_scope(totals, Kind.MARKED if marked else Kind.POOL))
         .order_by(totals.c.chip_id)
+    )
+
+
+@cache
+def _of_today() -> sa.Select[Any]:
+    """Return the query for what each chip's messages of the day come to.
+
+    By itself: joined, PostgreSQL would go through the whole day for each chip on a day of which it knows nothing yet.
+    """
+    days = chip_message_days
+    return sa.select(days.c.chip_id, days.c.sent, days.c.received).where(
+        days.c.pool == sa.bindparam("in_pool"), days.c.day == sa.bindparam("today")
     )
 
 
