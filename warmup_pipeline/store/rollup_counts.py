@@ -145,7 +145,7 @@ def _totals(*, marked: bool) -> sa.Select[Any]:
 def _of_today() -> sa.Select[Any]:
     """Return the query for what each chip's messages of the day come to.
 
-    By itself: joined, PostgreSQL would go through the whole day for each chip on a day of which it knows nothing yet.
+    By itself: on a day of which PostgreSQL knows nothing yet, it takes both sides of a join with it to be one row.
     """
     days = chip_message_days
     return sa.select(days.c.chip_id, days.c.sent, days.c.received).where(
