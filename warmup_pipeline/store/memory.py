@@ -27,8 +27,10 @@ Asked = ParamSpec("Asked")
 Found = TypeVar("Found")
 
 _WRITES: Final = re.compile(r"\s*(?:INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM)\s+\"?(\w+)", re.I)
+# A table that one connection alone sees was never read before it was there.
 _READS: Final = re.compile(
-    r"\s*(?:SELECT|BEGIN|PRAGMA|WITH\b(?!.*\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\b))", re.I | re.S
+    r"\s*(?:SELECT|BEGIN|PRAGMA|CREATE\s+TEMPORARY|WITH\b(?!.*\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\b))",
+    re.I | re.S,
 )
 _WORDS: Final = re.compile(r"\w+")
 _MOST: Final = 512

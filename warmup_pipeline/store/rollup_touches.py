@@ -193,7 +193,8 @@ def _adding(dialect: str, chosen: sa.FromClause, sign: int, *, totals: bool) -> 
     if not totals:
         return [_adding_to_days(sqlite.insert, look.cte("found"), sign)]
     return [
-        CreateTable(_found, if_not_exists=True),
+        # As text, which is made once.
+        sa.text(str(CreateTable(_found, if_not_exists=True).compile(dialect=sqlite.dialect()))),
         sa.insert(_found).from_select([column.name for column in _found.c], look),
         _adding_to_days(sqlite.insert, _found, sign),
         _adding_to_totals(sqlite.insert, _found, sign),

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from warmup_pipeline.store import operators, pools, summaries
 from warmup_pipeline.store.engine import Store, Transaction
+from warmup_pipeline.store.rollup_touches import add
+from warmup_pipeline.store.schema import conversations
 from warmup_pipeline.store.scratch import ScratchStore, scratch_store
 
 AT = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
@@ -83,6 +85,20 @@ def test_a_write_that_finds_no_row_changes_nothing_that_is_known(scratch: Store,
     with scratch.write() as tx:
         assert operators.lift_kill_switch(tx, "pool", "default", at=AT, author="somebody") == 0
     assert not is_off(scratch)
+    assert sum(text.startswith("SELECT") and "kill_switches" in text for text in asked) == 1
+
+
+def test_adding_the_log_up_leaves_what_is_known_of_everything_else(scratch: Store, asked: list[str]) -> None:
+    # What is found is kept in a table of the connection meanwhile: making one changes nothing that was read.
+    every = sa.select(conversations.c.id.label("conversation_id")).subquery("chosen")
+    with scratch.write() as tx:
+        # Statements are made ready when they are seen first.
+        add(tx, every)
+    assert not is_off(scratch)
+    with scratch.write() as tx:
+        add(tx, every)
+    assert not is_off(scratch)
+    assert any("TEMPORARY" in text for text in asked)
     assert sum(text.startswith("SELECT") and "kill_switches" in text for text in asked) == 1
 
 
