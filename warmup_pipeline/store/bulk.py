@@ -327,7 +327,7 @@ def write_changed(
     whole: bool = False,
     stamped: bool = True,
 ) -> int:
-    """Write the rows that are not there already, as they are, and stamp all of them; returns how many were written.
+    """Write the rows that are not there already, as they are, and stamp the others; returns how many were written.
 
     What is derived in every cycle is mostly what it was in the cycle before. Reading it and stamping it by
     one statement costs less than writing it again, on PostgreSQL by far.

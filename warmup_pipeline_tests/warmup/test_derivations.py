@@ -38,6 +38,7 @@ from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import lifecycle
 from warmup_pipeline.warmup.activities.registry import default_registry
 from warmup_pipeline.warmup.checks.metrics import metrics_match_log
+from warmup_pipeline.warmup.checks.phases import warming_day_is_current
 from warmup_pipeline.warmup.derive.age import derive_warming_day
 from warmup_pipeline.warmup.derive.eligibility import derive_phase_eligibility
 from warmup_pipeline.warmup.derive.metrics import derive_chip_metrics
@@ -312,6 +313,21 @@ def test_a_chip_whose_metrics_were_edited_is_derived_anew_though_nothing_happens
             one.cycle([], len(STEPS))
         assert told[0].says() == told[1].says()
         assert metrics_match_log(told[0].world()).passed
+
+
+def test_a_warming_day_that_was_edited_is_derived_anew_by_the_next_cycle(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    with twins(sqlite_store, tmp_path) as told:
+        for one in told:
+            one.cycle([], len(STEPS))
+            one.now += timedelta(minutes=5)
+        run_sql(sqlite_store, "UPDATE warming_day SET warming_day = 77 WHERE warming_day IS NOT NULL")
+        assert not warming_day_is_current(told[0].world()).passed
+        for one in told:
+            one.cycle([], len(STEPS))
+        assert told[0].says() == told[1].says()
+        assert warming_day_is_current(told[0].world()).passed
 
 
 @pytest.mark.parametrize("age_days", [0.0, 3.3, 29.99, 31])

@@ -12,7 +12,7 @@ from typing import Any, Final
 from warmup_pipeline.domain.health import Severity, Verdict
 from warmup_pipeline.domain.phases import warming_day
 from warmup_pipeline.domain.values import Phase
-from warmup_pipeline.store import audit
+from warmup_pipeline.store import audit, derivations
 from warmup_pipeline.store import derived as derived_store
 from warmup_pipeline.store.audit import Found
 from warmup_pipeline.warmup.checks.scene import few, load_scene, none_wrong
@@ -28,6 +28,7 @@ BEHIND_BY_DAYS: Final = 7
 def warming_day_is_current(world: World, only: str | None = None) -> Verdict:
     """Judge whether every chip's warming day is what its age reference says today (root causes 2, 4)."""
     wrong: list[str] = []
+    wrong_in: dict[str, list[str]] = {}
     with world.store.read() as tx:
         scene = load_scene(tx, world, only, with_chips=True)
         stored = derived_store.warming_days(tx, only)
@@ -46,6 +47,12 @@ def warming_day_is_current(world: World, only: str | None = None) -> Verdict:
         )
         if chip.id not in stored or stored[chip.id] != right:
             wrong.append(chip.id)
+            wrong_in.setdefault(chip.pool, []).append(chip.id)
+    for pool, chip_ids in sorted(wrong_in.items()):
+        # Of a long log only chips of which something may have changed are derived: these have to be, too.
+        with world.store.write() as tx:
+            tx.lock_pool(pool)
+            derivations.look_again(tx, chip_ids)
     return none_wrong(
         "warming_day_is_current",
         scene,
