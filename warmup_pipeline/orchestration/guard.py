@@ -79,6 +79,7 @@ def guarded(access: WarmupAccess, log: _Log, cycle: list[Cycle]) -> Iterator[Wor
         dagster.Failure: the step may not run; one line that says what to do.
         StepFailed: our own code or a tool failed with a text that had to be redacted.
         Exception: what failed, as it was, where nothing had to be redacted.
+        BaseException: an interruption, as itself.
     """
     try:
         world = access.world(RunLog(log))
@@ -110,6 +111,10 @@ def guarded(access: WarmupAccess, log: _Log, cycle: list[Cycle]) -> Iterator[Wor
         if is_interruption(error):
             # Somebody ended the run (Terminate, Ctrl-C): nothing goes on in it, and the pool need not wait.
             _note_failure(world, cycle)
+            whole = "".join(traceback.format_exception(error))
+            if world.redactor.text(whole) != whole:
+                # What was being dealt with in that moment, an address with its token, say, is no reason of it.
+                error.__cause__ = error.__context__ = None
         raise
 
 

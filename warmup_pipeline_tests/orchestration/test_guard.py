@@ -171,6 +171,24 @@ def test_a_step_that_is_terminated_frees_the_pool_at_once(project: Project) -> N
     assert [row["state"] for row in project.rows("SELECT state FROM cycles")] == ["failed"]
 
 
+def test_what_was_being_dealt_with_when_a_step_was_terminated_shows_no_secret(project: Project) -> None:
+    token = a_token(project)
+
+    def ask() -> None:
+        raise ConnectionError(f"POST https://api.z-api.io/instances/X/token/{token}/send-text")
+
+    def step(_: World) -> None:
+        try:
+            ask()
+        except ConnectionError:
+            # The signal comes whenever it comes.
+            raise DagsterExecutionInterruptedError  # noqa: B904
+
+    told = run_step(project, step)
+    assert "DagsterExecutionInterruptedError" in told
+    assert token not in told
+
+
 def test_a_database_in_trouble_is_one_line_that_says_what_to_do_and_its_traceback_is_in_the_log(
     project: Project,
 ) -> None:
