@@ -173,7 +173,8 @@ def changed_by_something_else_than_their_keys(store: Store, asked: Asked) -> lis
             look(statement, further)
         changed = re.match(r"UPDATE (\w+) ", statement)
         is_theirs = changed is not None and node.get("Relation Name") == changed[1]
-        if is_theirs and not str(node.get("Index Name", "pk_")).startswith("pk_"):
+        read = is_theirs and "Scan" in node["Node Type"]
+        if read and not str(node.get("Index Name", "")).startswith("pk_"):
             found.append(f"{node['Node Type']} {node.get('Index Name', '')}: {statement}")
 
     with store.read() as tx:

@@ -9,7 +9,7 @@ that are paused, edited and braked, nights and days between, and cycles that bre
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from warmup_pipeline.domain.health import Verdict
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.trust import TrustInputs, days_until_more, trust_score
 from warmup_pipeline.domain.values import ChipStatus, FailureClass, MessageState, Phase
@@ -300,34 +301,30 @@ def test_so_it_is_on_postgresql(postgres_url: str, tmp_path: Path) -> None:
         store.close()
 
 
-def test_a_chip_whose_metrics_were_edited_is_derived_anew_though_nothing_happens_to_it(
-    sqlite_store: Store, tmp_path: Path
+@pytest.mark.parametrize(
+    ("edit", "check"),
+    [
+        ("UPDATE chip_metrics SET sent_total = 77", metrics_match_log),
+        (
+            "UPDATE warming_day SET warming_day = 77 WHERE warming_day IS NOT NULL",
+            warming_day_is_current,
+        ),
+    ],
+    ids=["metrics", "warming day"],
+)
+def test_a_chip_whose_row_was_edited_is_derived_anew_though_nothing_happens_to_it(
+    sqlite_store: Store, tmp_path: Path, edit: str, check: Callable[[World], Verdict]
 ) -> None:
     with twins(sqlite_store, tmp_path) as told:
         for one in told:
             one.cycle([], len(STEPS))
             one.now += timedelta(minutes=5)
-        run_sql(sqlite_store, "UPDATE chip_metrics SET sent_total = 77")
-        assert not metrics_match_log(told[0].world()).passed
+        run_sql(sqlite_store, edit)
+        assert not check(told[0].world()).passed
         for one in told:
             one.cycle([], len(STEPS))
         assert told[0].says() == told[1].says()
-        assert metrics_match_log(told[0].world()).passed
-
-
-def test_a_warming_day_that_was_edited_is_derived_anew_by_the_next_cycle(
-    sqlite_store: Store, tmp_path: Path
-) -> None:
-    with twins(sqlite_store, tmp_path) as told:
-        for one in told:
-            one.cycle([], len(STEPS))
-            one.now += timedelta(minutes=5)
-        run_sql(sqlite_store, "UPDATE warming_day SET warming_day = 77 WHERE warming_day IS NOT NULL")
-        assert not warming_day_is_current(told[0].world()).passed
-        for one in told:
-            one.cycle([], len(STEPS))
-        assert told[0].says() == told[1].says()
-        assert warming_day_is_current(told[0].world()).passed
+        assert check(told[0].world()).passed
 
 
 @pytest.mark.parametrize("age_days", [0.0, 3.3, 29.99, 31])
