@@ -139,6 +139,13 @@ class Silence:
 
 Reply = Answer | Silence
 
+_NOT_MADE: Final = Silence(
+    Stage.BEFORE_WRITE, "the step ends too soon for a whole request: none was made", attempts=0
+)
+
+
+_EMPTY: Final = httpx.ByteStream(b"")
+
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(url: str) -> httpx.URL:
@@ -150,6 +157,18 @@ def _parsed(url: str) -> httpx.URL:
 def _headers(items: tuple[tuple[str, str], ...]) -> httpx.Headers:
     """Return headers made ready: most requests of a step have the same ones. A request copies them."""
     return httpx.Headers(items)
+
+
+def _request(call: Call, host: str, extensions: dict[str, Any]) -> httpx.Request:
+    """Return a call as a request of its own."""
+    url = _parsed(call.url)
+    if call.body is None and call.method == "GET":
+        # Most requests, of every chip in every cycle. Nothing has to be worked out for them, which httpx
+        # does anew for each that is not given its stream.
+        headers = _headers((("Host", host), *call.headers.items()))
+        return httpx.Request("GET", url, headers=headers, stream=_EMPTY, extensions=extensions)
+    headers = _headers(tuple(call.headers.items()))
+    return httpx.Request(call.method, url, headers=headers, content=call.body, extensions=extensions)
 
 
 def _sockets(*, secure: bool) -> httpx.AsyncBaseTransport:
@@ -319,9 +338,7 @@ class Link:
         """
         lock = self._instances.setdefault(instance, asyncio.Lock())
         own = self._paces.setdefault(instance, _Spacing(self._limits.per_second_each))
-        reply: Reply = Silence(
-            Stage.BEFORE_WRITE, "the step ends too soon for a whole request: none was made", attempts=0
-        )
+        reply: Reply = _NOT_MADE
         try:
             async with _Turn(lock, self._latest_start):
                 for attempt in (1, 2):
@@ -355,13 +372,7 @@ class Link:
 
     async def _attempt(self, call: Call) -> Reply:
         progress = _Progress()
-        request = httpx.Request(
-            call.method,
-            _parsed(call.url),
-            headers=_headers(tuple(call.headers.items())),
-            content=call.body,
-            extensions={"timeout": self._timeouts, "trace": progress},
-        )
+        request = _request(call, self.host, {"timeout": self._timeouts, "trace": progress})
         status: int | None = None
         retry_after: float | None = None
         body = bytearray()

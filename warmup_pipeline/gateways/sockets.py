@@ -123,7 +123,7 @@ class SocketTransport(httpx.AsyncBaseTransport):
                 headers=[
                     (name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw
                 ],
-                data=request.content or None,
+                data=request.read() or None,
                 allow_redirects=False,
                 skip_auto_headers=_NOT_ADDED,
                 timeout=_timeout(request.extensions.get("timeout", {}).get("connect")),

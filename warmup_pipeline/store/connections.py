@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -43,7 +44,9 @@ class Connection:
     gateway_error_cycle_id: str | None
 
 
-_columns = tuple(chip_connections.c[name] for name in Connection.__dataclass_fields__)
+_NAMES: Final = tuple(Connection.__dataclass_fields__)
+_values: Final = attrgetter(*_NAMES)
+_columns = tuple(chip_connections.c[name] for name in _NAMES)
 
 
 @remembered(chip_connections)
@@ -78,9 +81,7 @@ def _in_pool() -> sa.Select[Any]:
 def store(tx: Transaction, rows: Sequence[Connection]) -> None:
     """Insert or replace connections."""
     known = {pool: of_pool(tx, pool) for pool in {row.pool for row in rows}} if tx.memory is not None else {}
-    replace_rows(
-        tx, chip_connections, [{n: getattr(row, n) for n in Connection.__dataclass_fields__} for row in rows]
-    )
+    replace_rows(tx, chip_connections, [dict(zip(_NAMES, _values(row), strict=True)) for row in rows])
     for pool, before in known.items():
         now = before | {row.chip_id: row for row in rows if row.pool == pool}
         tell(tx, of_pool, {chip_id: now[chip_id] for chip_id in sorted(now)}, pool)

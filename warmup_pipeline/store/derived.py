@@ -65,8 +65,14 @@ def store_metrics(
     update_rows(tx, chip_metrics, here, key="chip_id")
     replace_rows(tx, chip_metrics, new)
     if tx.memory is not None:
-        stored = {i: replace(m, media_kinds=_KINDS_OF[len(m.media_kinds)]) for i, m in sorted(found.items())}
+        stored = {i: _as_stored(m) for i, m in sorted(found.items())}
         tell(tx, metrics_in, stored, Scope(pool))
+
+
+def _as_stored(metrics: ChipMetrics) -> ChipMetrics:
+    """Return metrics as they are read again: of the kinds of media only their number is kept."""
+    kinds = _KINDS_OF[len(metrics.media_kinds)]
+    return metrics if metrics.media_kinds == kinds else replace(metrics, media_kinds=kinds)
 
 
 metric_columns = tuple(

@@ -119,8 +119,19 @@ def states_of_openings(tx: Transaction, pool: str, activity_ids: Sequence[str]) 
 
 
 @remembered(messages)
-def use_of_limits(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, SendUse]:
-    """Return what each chip of the pool has used of its limits: (at - 60 min, at], and the local day."""
+def use_of_limits(
+    tx: Transaction, pool: str, *, at: datetime, day: date, hour_begins_on: date
+) -> dict[str, SendUse]:
+    """Return what each chip of the pool has used of its limits: (at - 60 min, at], and the local day.
+
+    Args:
+        tx: the transaction.
+        pool: the pool.
+        at: the end of the hour.
+        day: the local day.
+        hour_begins_on: the local day on which that hour begins; no pause between two sends is longer, so what
+            was sent before these days limits nobody.
+    """
     rows = tx.connection.execute(
         _use_of_limits(),
         {
@@ -128,7 +139,7 @@ def use_of_limits(tx: Transaction, pool: str, *, at: datetime, day: date) -> dic
             "an_hour_ago": at - timedelta(minutes=60),
             "until": at,
             "today": day,
-            "yesterday": day - timedelta(days=1),
+            "first_day": min(day, hour_begins_on),
         },
     )
     return {row[0]: SendUse(int(row[1]), row[2], int(row[3]), row[4]) for row in rows}
@@ -150,7 +161,7 @@ def _use_of_limits() -> sa.Select[Any]:
         )
         .where(
             messages.c.pool == sa.bindparam("in_pool"),
-            messages.c.sent_day >= sa.bindparam("yesterday"),
+            messages.c.sent_day >= sa.bindparam("first_day"),
             in_limits,
         )
         .group_by(messages.c.sender_chip_id)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from warmup_pipeline.domain.localtime import local_day
+from warmup_pipeline.domain.localtime import day_bounds
 from warmup_pipeline.domain.phones import same_line
 from warmup_pipeline.domain.privacy import mask_phone
 from warmup_pipeline.domain.values import CONFIRMED_STATES, ConnectionState, FailureClass, MessageState
@@ -148,6 +148,7 @@ class Watch:
         self._heard = heard
         self._refused = refused
         self._reopened = heard.reopened
+        self._day_begins, self._day_ends = day_bounds(cycle.day, world.policy.zone)
         self._acts = acts
 
     async def look(self, observed: Sequence[Chip]) -> Watched:
@@ -215,7 +216,7 @@ class Watch:
         known = self._known.get(chip.id)
         if known is None or known.state is not ConnectionState.OPEN or chip.id in self._reopened:
             return True
-        return local_day(known.asked_at, self._world.policy.zone) != self._cycle.day
+        return not self._day_begins <= known.asked_at < self._day_ends
 
     def _refusing(self, seen: Mapping[str, Seen]) -> list[str]:
         """Return the chips whose session says open and refuses sends as disconnected until the breaker opens."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from warmup_pipeline.domain.localtime import day_bounds, local_day
 from warmup_pipeline.domain.values import ChipStatus, Phase
 from warmup_pipeline.store import messages, schema
 from warmup_pipeline.store.engine import Store
@@ -199,8 +200,17 @@ def test_the_hour_of_a_limit_begins_60_minutes_ago_exclusive_and_ends_now_inclus
     inside = [at - HOUR + moment, at - HOUR / 2, at]
     logged(lab, 1, 2, [at - HOUR, *inside, at + moment])
     with lab.store.read() as tx:
-        used = messages.use_of_limits(tx, lab.pool, at=at, day=at.date())[chip(1)]
+        day = at.date()
+        used = messages.use_of_limits(tx, lab.pool, at=at, day=day, hour_begins_on=day)[chip(1)]
     assert (used.in_hour, used.oldest_in_hour) == (len(inside), inside[0])
+
+
+def test_the_hour_of_a_limit_reaches_back_over_midnight_and_the_day_of_one_does_not(lab: Lab) -> None:
+    midnight, _ = day_bounds(local_day(lab.now, lab.world.policy.zone), lab.world.policy.zone)
+    lab.move_to(midnight + timedelta(minutes=10))
+    logged(lab, 1, 2, [midnight - HOUR, midnight - timedelta(minutes=49), midnight + SECOND])
+    standing = explain_chip(lab.world, "0001")
+    assert (standing.hour.used, standing.day.used) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -284,9 +285,15 @@ def _number_in(request: Request) -> str:
     return number if isinstance(number, str) else ""
 
 
+@lru_cache(maxsize=4096)
+def _state_reply(name: str, state: str | None) -> Reply:
+    # What is asked most, of every chip in every cycle.
+    return json_reply(200, state_body(name, state))
+
+
 def _connection_state(network: Network, call: Call, instance: Instance, body: Any) -> Reply:
     _end_stale_qr(network, call, instance)
-    return json_reply(200, state_body(instance.name, instance.state if instance.loaded else None))
+    return _state_reply(instance.name, instance.state if instance.loaded else None)
 
 
 def _end_stale_qr(network: Network, call: Call, instance: Instance) -> None:

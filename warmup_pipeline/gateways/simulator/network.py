@@ -351,6 +351,8 @@ class Network:
 
     def advance(self, now: int) -> None:
         """Do everything that became due up to ``now``."""
+        if self.state.is_settled(now):
+            return
         for instance in self.state.opening(now):
             self.open_session(instance, instance.opens_at or now)
         known: dict[int, Instance] = {}
@@ -359,6 +361,7 @@ class Network:
                 while message.next_at is not None and message.next_at <= now:
                     self._step(message, known)
                 self.state.move(message)
+        self.state.settle(now)
 
     def _step(self, message: Message, known: dict[int, Instance]) -> None:
         at = message.next_at or 0

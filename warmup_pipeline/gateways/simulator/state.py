@@ -176,13 +176,15 @@ class State:
         """Nobody else writes: what was read holds until this process writes."""
         self._known: dict[Any, Any] = {}
         self._known_at = -1
+        self._settled: tuple[int, int] | None = None
         self._instances: dict[tuple[str, str] | int, Instance] = {}
         if self.path != ":memory:":
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(
             self.path,
             timeout=_BUSY_TIMEOUT_S,
-            isolation_level=None,
+            # Where nobody else is, a transaction begins with the first write: most requests have none.
+            isolation_level="IMMEDIATE" if self._alone else None,
             check_same_thread=False,
             cached_statements=256,
         )
@@ -198,16 +200,19 @@ class State:
 
     def begin(self) -> None:
         """Begin a transaction that no other process shares."""
-        self._db.execute("BEGIN IMMEDIATE")
+        if not self._alone:
+            self._db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """Make the transaction durable against the death of this process."""
-        self._db.execute("COMMIT")
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
 
     def rollback(self) -> None:
         """Undo the transaction, if one is open."""
         self._known.clear()
         self._instances.clear()
+        self._settled = None
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
@@ -225,6 +230,15 @@ class State:
         if question not in self._known:
             self._known[question] = ask()
         return cast("Found", self._known[question])
+
+    def is_settled(self, now: int) -> bool:
+        """Whether nothing was written since everything due up to ``now`` was done."""
+        return self._settled == (now, self._db.total_changes)
+
+    def settle(self, now: int) -> None:
+        """Note that everything due up to ``now`` is done."""
+        if self._alone:
+            self._settled = (now, self._db.total_changes)
 
     # --- instances
 

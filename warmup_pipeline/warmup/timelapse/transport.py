@@ -61,16 +61,17 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
         if wire.reset is not None:
             raise httpx.ReadError("connection reset by peer")
         if wire.truncate_at is None and wire.drip_bytes_per_s is None:
-            return httpx.Response(
-                reply.status, headers=_headers(tuple(reply.headers.items())), content=reply.body
-            )
+            return _whole(reply.status, tuple(reply.headers.items()), reply.body)
         return httpx.Response(reply.status, headers=dict(reply.headers), stream=_Halting(reply))
 
 
-@functools.lru_cache(maxsize=32)
-def _headers(items: tuple[tuple[str, str], ...]) -> httpx.Headers:
-    """Return headers that nearly every answer has, taken apart once; an answer copies them."""
-    return httpx.Headers(items)
+@functools.lru_cache(maxsize=2048)
+def _whole(status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> httpx.Response:
+    """Return an answer that came whole, made once: most say what the same chip's last one said.
+
+    It has been read to its end, so nobody who reads it again changes it.
+    """
+    return httpx.Response(status, headers=headers, content=body)
 
 
 @functools.lru_cache(maxsize=256)
