@@ -20,7 +20,9 @@ from dagster._core.storage.config import PostgresStorageConfig
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
+from sqlalchemy import event as sa_event
 from sqlalchemy.engine import Connection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from warmup_pipeline.orchestration.fewer_questions import FewerQuestions
 
@@ -41,6 +43,11 @@ class _EventLog(FewerQuestions, PostgresEventLogStorage):
         self._of_thread = threading.local()
         super().__init__(*args, **more)
 
+    def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
+        """Keep connections, on which a commit does not wait for the server's disk."""
+        super().optimize_for_webserver(statement_timeout, pool_recycle, max_overflow)
+        sa_event.listen(self._engine, "connect", _commit_without_waiting)
+
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
         opened: Connection | None = getattr(self._of_thread, "opened", None)
@@ -59,6 +66,14 @@ class _EventLog(FewerQuestions, PostgresEventLogStorage):
                 super().store_event(event)
             finally:
                 self._of_thread.opened = None
+
+
+def _commit_without_waiting(connection: Any, _: ConnectionPoolEntry) -> None:
+    # As the embedded history does (`synchronous=NORMAL`): a crash of the server may take the last half second of
+    # events, and no more than that. A later commit that waits takes them along to the disk: a run's own state is
+    # kept by one, so what led to its end is there when the end is.
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off")
 
 
 class KeptPostgresStorage(DagsterPostgresStorage):

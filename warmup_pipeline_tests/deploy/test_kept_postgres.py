@@ -95,6 +95,24 @@ def test_every_row_of_every_table_is_the_one_that_dagsters_own_storage_writes(
     assert len(stock["asset_check_executions"]) == 2 + 4 * 4 - 3
 
 
+def test_an_event_does_not_wait_for_the_servers_disk_and_the_state_of_a_run_does(
+    tmp_path: Path, postgres_server: str
+) -> None:
+    asked = "SHOW synchronous_commit"
+    with new_postgres_database(postgres_server) as url:
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            # As a server is by itself; the one of the tests never waits.
+            connection.exec_driver_sql(f"ALTER DATABASE {engine.url.database} SET synchronous_commit = on")
+        engine.dispose()
+        with instance_on(url, tmp_path / "home") as instance:
+            events: Any = instance.event_log_storage
+            runs: Any = instance.run_storage
+            with events.index_connection() as of_events, runs.connect() as of_runs:
+                assert of_events.exec_driver_sql(asked).scalar_one() == "off"
+                assert of_runs.exec_driver_sql(asked).scalar_one() == "on"
+
+
 def test_an_event_is_stored_with_all_that_is_known_of_its_check_or_not_at_all(
     tmp_path: Path, postgres_server: str
 ) -> None:
