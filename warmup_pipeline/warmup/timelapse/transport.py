@@ -19,6 +19,7 @@ from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.gateways.simulator.wire import Reply, Request
 
 _DRIPS_PER_SECOND: Final = 10
+_KEPT_BYTES: Final = 1_000
 
 
 class SimulatorTransport(httpx.AsyncBaseTransport):
@@ -61,17 +62,19 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
         if wire.reset is not None:
             raise httpx.ReadError("connection reset by peer")
         if wire.truncate_at is None and wire.drip_bytes_per_s is None:
-            return _whole(reply.status, tuple(reply.headers.items()), reply.body)
+            whole = _whole if len(reply.body) > _KEPT_BYTES else _kept
+            return whole(reply.status, tuple(reply.headers.items()), reply.body)
         return httpx.Response(reply.status, headers=dict(reply.headers), stream=_Halting(reply))
 
 
-@functools.lru_cache(maxsize=2048)
 def _whole(status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> httpx.Response:
-    """Return an answer that came whole, made once: most say what the same chip's last one said.
-
-    It has been read to its end, so nobody who reads it again changes it.
-    """
+    """Return an answer that came whole."""
     return httpx.Response(status, headers=headers, content=body)
+
+
+_kept = functools.lru_cache(maxsize=2048)(_whole)
+"""Most answers say what the same chip's last one said: made once, and read to its end then, so that nobody who reads
+it again changes it."""
 
 
 @functools.lru_cache(maxsize=256)
