@@ -4,15 +4,16 @@ Holds: :class:`PreparedConnection`, which runs a statement that it has seen befo
 its text, the binding of its values and the reading of their values are SQLAlchemy's, made once and kept.
 What SQLAlchemy does around every single execution (events, contexts, caches by structure) costs four
 times what SQLite itself does, and a time-lapse runs some hundred thousand. Whatever this cannot make ready
-(a statement built anew each time, RETURNING, plain text) goes through SQLAlchemy's own connection, on the same
+(a statement built anew each time, RETURNING, other plain text) goes through SQLAlchemy's own connection, on the same
 transaction. Do not add: queries, what may be remembered (``memory``).
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from warmup_pipeline.store.memory import Memory, words_of
 
 Values = Mapping[str, Any]
 _NO_VALUES: Values = {}
+_ROOM: Final = re.compile(r"\s*CREATE TEMPORARY TABLE IF NOT EXISTS\b")
 _Process = Callable[[Any], Any] | None
 
 
@@ -178,6 +180,9 @@ class PreparedConnection:
             first = values[0] if values else _NO_VALUES
         prepared = self._prepared(statement, first)
         if prepared is None:
+            if isinstance(statement, sa.TextClause) and _ROOM.match(statement.text):
+                # Nothing is bound or read, and nobody knows anything of the table: it is the connection's own.
+                return self._driver.execute(statement.text)
             return self._connection.execute(statement, values)
         if self._memory.is_holding:
             self._memory.settle(prepared.words)
