@@ -35,6 +35,9 @@ _STATEMENTS_KEPT: Final = 1000
 _POSTGRESQL_SETTINGS: Final = {
     # Instants are given in it, whatever the server's own zone is.
     "timezone": "UTC",
+    # Compiling a question takes longer than any of ours does: its costs are counted as if each chip were looked up
+    # in a cold database.
+    "jit": "off",
     "lock_timeout": "30s",
     "statement_timeout": "120s",
     # A process that hangs in the middle of a transaction must not hold the pool beyond its cycle.

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from warmup_pipeline.domain.degrade import JUDGED_DELIVERIES, SIGNALS_FROM_MISSING
 from warmup_pipeline.orchestration.metadata import materialization_metadata
 from warmup_pipeline.orchestration.previews import PREVIEWS
-from warmup_pipeline.store import cycles, migrate, rollups
+from warmup_pipeline.store import cycles, derived, migrate, rollups
 from warmup_pipeline.store import rows as row_counts
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.checks import CHECKS
+from warmup_pipeline.warmup.derive.transitions import RECENT_DELIVERIES_DAYS
 from warmup_pipeline.warmup.world import StepReport
 from warmup_pipeline_tests.benchmarks.longlog import POOL, fill
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, run_sql
@@ -251,6 +253,57 @@ def test_on_postgresql_no_table_that_grows_is_gone_through_in_an_ordinary_cycle(
         asked = an_ordinary_cycle(lab, [row["id"] for row in log.rows])
         assert gone_through_on_postgresql(store, asked) == {}
         assert set(gone_through_on_postgresql(store, {WHOLE: ()}).values()) == {"messages"}
+    store.close()
+
+
+def planned_for_any_values(store: Store, statement: str) -> str:
+    """Return how PostgreSQL answers a statement that it plans once, whatever values it is given afterwards."""
+    names: list[str] = []
+
+    def numbered(named: re.Match[str]) -> str:
+        if named[1] not in names:
+            names.append(named[1])
+        return f"${names.index(named[1]) + 1}"
+
+    text = re.sub(r"%\((\w+)\)s", numbered, statement)
+    with store.read() as tx:
+        plan = tx.connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {text}").scalars().all()
+    return "\n".join(plan)
+
+
+def test_on_postgresql_a_long_lived_process_asks_no_more_of_the_log_than_a_new_one(postgres_url: str) -> None:
+    # A statement that a process has asked some ten times is planned once for all values. Whether any message is later
+    # than an instant was then expected of a third of the log, and looked for through all of it.
+    store = Store(postgres_url)
+    migrate.upgrade(store)
+    log = fill(store, chip_count=20, count=20_000, per_day=20)
+    with store.read() as tx, what_is_asked(store) as asked:
+        rollups.serves(tx, POOL, at=log.at)
+    (statement,) = asked
+    assert "Seq Scan on messages" not in planned_for_any_values(store, statement)
+    store.close()
+
+
+def test_on_postgresql_the_newest_deliveries_are_read_from_the_newest_on(postgres_url: str) -> None:
+    # The planner took a day and an instant that say nearly the same for two conditions, expected fewer messages than
+    # are looked at, and read and sorted a week's of every chip that lacks confirmations.
+    store = Store(postgres_url)
+    migrate.upgrade(store)
+    log = fill(store, chip_count=20, count=20_000, per_day=20)
+    with store.read() as tx, what_is_asked(store) as asked:
+        derived.recent_confirmations(
+            tx,
+            POOL,
+            sent_before=log.at,
+            since_day=log.at.date() - timedelta(days=RECENT_DELIVERIES_DAYS),
+            last=JUDGED_DELIVERIES,
+            missing=SIGNALS_FROM_MISSING,
+        )
+    ((statement, parameters),) = asked.items()
+    with store.read() as tx:
+        plan = "\n".join(tx.connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars().all())
+    assert plan.count("Backward using ix_messages_sender_chip_id_sent_at") == 2
+    assert "Sort" not in plan
     store.close()
 
 
