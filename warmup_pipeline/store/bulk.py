@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
-from typing import Any
+from typing import Any, overload
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -27,6 +27,54 @@ from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
 from warmup_pipeline.store.types import JsonDocument
 
 Row = Mapping[str, Any]
+
+
+class Columns(Sequence[Row]):
+    """Rows that are kept column by column: whoever makes or compares thousands of them touches no row by itself.
+
+    Args:
+        by_name: the values of each column, as many of each.
+    """
+
+    def __init__(self, by_name: Mapping[str, Sequence[Any]]) -> None:
+        self.by_name = by_name
+
+    @classmethod
+    def of(cls, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Columns:
+        """Return rows that were made as sequences of their values, in the order of the columns' names."""
+        return cls(dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {})
+
+    def __len__(self) -> int:
+        return len(next(iter(self.by_name.values()), ()))
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Columns: ...
+
+    def __getitem__(self, place: int | slice) -> Row | Columns:
+        """Return one row, or some rows."""
+        if isinstance(place, slice):
+            return Columns({name: column[place] for name, column in self.by_name.items()})
+        if not self.by_name:
+            raise IndexError(place)
+        return {name: column[place] for name, column in self.by_name.items()}
+
+    def __iter__(self) -> Iterator[Row]:
+        names = tuple(self.by_name)
+        return (dict(zip(names, row, strict=True)) for row in zip(*self.by_name.values(), strict=True))
+
+
+def column_of(rows: Sequence[Row], name: str) -> Sequence[Any]:
+    """Return the values that rows have in a column."""
+    return rows.by_name[name] if isinstance(rows, Columns) else [row[name] for row in rows]
+
+
+def _those(rows: Sequence[Row], places: Sequence[int]) -> Sequence[Row]:
+    if isinstance(rows, Columns):
+        return Columns({name: [column[at] for at in places] for name, column in rows.by_name.items()})
+    return [rows[at] for at in places]
 
 
 ROWS_IN_ARRAYS = 5_000
@@ -75,7 +123,7 @@ class _Prepared:
             if name is None:
                 columns.append(repeat(constant, len(rows)))
             else:
-                column = [row[name] for row in rows]
+                column = column_of(rows, name)
                 columns.append(column if make is None else map(make, column))
         return list(zip(*columns, strict=True))
 
@@ -147,31 +195,25 @@ def _item(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
     return column.type
 
 
-def _plain(column: sa.Column[Any]) -> Callable[[Any], Any] | None:
-    """Return what makes a value of a column of one that may stand in an array with others."""
-    if isinstance(column.type, type(JsonDocument)):
-        return lambda value: "{}" if value == {} else json.dumps(value)
-    if isinstance(column.type, sa.String):
-        return lambda value: value if value is None or type(value) is str else str.__str__(value)
-    if isinstance(column.type, sa.Float):
-        return lambda value: None if value is None else float(value)
-    return None
+def _documents(column: Sequence[Any]) -> list[str]:
+    """Return documents as their text; one that is a text was made before."""
+    return [one if type(one) is str else "{}" if one == {} else json.dumps(one) for one in column]
 
 
-@lru_cache(maxsize=256)
-def _makers(table: sa.Table, names: tuple[str, ...]) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    return tuple((name, _plain(table.c[name])) for name in names)
+def _plain(column: Sequence[Any]) -> list[Any]:
+    """Return texts without the enum that a word may be a member of, which is found under another key."""
+    return [one if one is None or type(one) is str else str.__str__(one) for one in column]
 
 
 def _given_values(table: sa.Table, rows: Sequence[Row]) -> dict[str, str]:
     """Return the parameters of a statement on :func:`_given` rows: an array of each column's values."""
-    return {
-        f"given_{name}": array_text(
-            _item(table.c[name]),
-            [row[name] for row in rows] if make is None else [make(row[name]) for row in rows],
-        )
-        for name, make in _makers(table, tuple(rows[0]))
-    }
+    given = {}
+    for name in rows[0]:
+        column = column_of(rows, name)
+        if isinstance(table.c[name].type, type(JsonDocument)):
+            column = _documents(column)
+        given[f"given_{name}"] = array_text(_item(table.c[name]), column)
+    return given
 
 
 @lru_cache(maxsize=256)
@@ -326,6 +368,7 @@ def write_changed(
     stamps: Mapping[str, Any],
     whole: bool = False,
     stamped: bool = True,
+    asked: bool = True,
 ) -> int:
     """Write the rows that are not there already, as they are, and stamp the others; returns how many were written.
 
@@ -340,6 +383,7 @@ def write_changed(
         stamps: columns that say when it was derived, with their value: they make no row another one.
         whole: remove rows within that are not among these.
         stamped: stamp those that are as they were; ``False``: the caller does that, with others, or leaves them so.
+        asked: ``False``: nearly all of them are other rows than before. PostgreSQL is not asked which, but given all.
     """
     if tx.memory is not None:
         # Nothing waits for the disk there, and asking costs as much as writing.
@@ -353,12 +397,17 @@ def write_changed(
         if whole:
             tx.connection.execute(sa.delete(table).where(within))
         return 0
+    if not (asked or whole or _is_sqlite(tx)):
+        upsert_rows(tx, table, rows)
+        return len(rows)
     names = tuple(rows[0])
     keys = tuple(column.name for column in table.primary_key)
     said = tuple(name for name in names if name not in {*keys, *stamps})
     # As they are stored, of which nothing need be made: neither a date nor a document.
     raw = [_as_stored(tx, table.c[name]) for name in (*keys, *said)]
     given = _columns_as_stored(tx, table, rows, (*keys, *said))
+    if not _is_sqlite(tx):
+        given |= {name: _plain(given[name]) for name in keys if isinstance(table.c[name].type, sa.String)}
     there = list(zip(*tx.connection.execute(sa.select(*raw).where(within)).all(), strict=True))
     stored = dict(
         zip(zip(*there[: len(keys)], strict=True), zip(*there[len(keys) :], strict=True), strict=True)
@@ -375,18 +424,21 @@ def write_changed(
         _delete(tx, raw[: len(keys)], sorted(stored.keys() - set(of_keys)), table)
     if _is_sqlite(tx):
         # A chip that came from another pool has its row there. What is known to be here is not asked for again.
-        upsert_rows(tx, table, [rows[place] for place in added])
+        upsert_rows(tx, table, _those(rows, added))
     else:
         # Each is found by its key: an update by arrays is a join, for which all days that a table has are read.
-        upsert_rows(tx, table, [rows[place] for place in (*added, *changed)])
+        stamping = {name: column_of(rows, name) for name in stamps}
+        upsert_rows(tx, table, _those(Columns(given | stamping), sorted((*added, *changed))))
     if changed and _is_sqlite(tx):
-        columns = {name: [given[name][place] for place in changed] for name in (*keys, *said)}
+        columns: dict[str, Sequence[Any]] = {
+            name: [given[name][place] for place in changed] for name in (*keys, *said)
+        }
         # A column of which nothing changes is left out: it would be taken out of its index and put in again.
         for name, old in zip(said, zip(*(before[place] for place in changed), strict=True), strict=True):
             if list(old) == columns[name]:
                 del columns[name]
         fixed = _columns_as_stored(tx, table, rows[:1], tuple(stamps))
-        columns |= {name: column * len(changed) for name, column in fixed.items()}
+        columns |= {name: [*column] * len(changed) for name, column in fixed.items()}
         update = _sqlite_update(table, tuple(columns), keys, _Condition(None))
         values = [columns[str(name)] for name, _, _ in update.values]
         tx.connection.exec_driver_sql(update.text, list(zip(*values, strict=True)))
@@ -412,13 +464,18 @@ def _as_stored(tx: Transaction, column: sa.Column[Any]) -> sa.ColumnElement[Any]
 
 def _columns_as_stored(
     tx: Transaction, table: sa.Table, rows: Sequence[Row], names: tuple[str, ...]
-) -> dict[str, list[Any]]:
+) -> dict[str, Sequence[Any]]:
     """Return the values that rows have in some columns, column by column."""
-    columns: dict[str, list[Any]] = {}
-    for name, make in _sqlite_makers(table, names) if _is_sqlite(tx) else _makers(table, names):
-        column = [row[name] for row in rows]
-        columns[name] = column if make is None else list(map(make, column))
-    return columns
+    columns: dict[str, Sequence[Any]] = {name: column_of(rows, name) for name in names}
+    if _is_sqlite(tx):
+        makers = _sqlite_makers(table, names)
+        return {
+            name: columns[name] if make is None else list(map(make, columns[name])) for name, make in makers
+        }
+    return {
+        name: _documents(column) if isinstance(table.c[name].type, type(JsonDocument)) else column
+        for name, column in columns.items()
+    }
 
 
 @lru_cache(maxsize=256)

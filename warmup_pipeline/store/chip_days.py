@@ -5,18 +5,20 @@ Holds: writing and reading ``chip_days``. Do not add: what is written (``warmup.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import ChipStatus, Phase, TrustLevel
+from warmup_pipeline.store.arrays import Ids, among
 from warmup_pipeline.store.bulk import stamp, write_changed
 from warmup_pipeline.store.engine import Transaction
-from warmup_pipeline.store.schema import chip_days
-from warmup_pipeline.store.scope import Scope
+from warmup_pipeline.store.schema import chip_days, chip_derivations, chips, trust_scores, warming_day
+from warmup_pipeline.store.scope import Kind, Scope, in_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,69 @@ class ChipDayRow:
     hour_limit: int
     day_limit: int
     braked: bool
+
+
+COLUMNS: Final = (
+    "chip_id",
+    "day",
+    "pool",
+    "as_of",
+    "status",
+    "phase",
+    "warming_day",
+    "trust_score",
+    "trust_level",
+    "hour_limit",
+    "day_limit",
+    "braked",
+)
+"""Columns of the table, in the order in which rows are made."""
+
+
+def may_differ(tx: Transaction, scope: Scope, day: date, braked: Collection[str]) -> set[str]:
+    """Return the chips of a scope of marked chips that may stand otherwise than their row of the day says.
+
+    Those that the tick derives in any case are among them: under another policy, their limits are others.
+
+    Args:
+        tx: the transaction.
+        scope: the scope.
+        day: the local day.
+        braked: the chips that are braked.
+    """
+    asked = scope.asked | {"on_day": day, "braked": sorted(braked)}
+    return {str(row[0]) for row in tx.connection.execute(_may_differ(scope.kind), asked).all()}
+
+
+@cache
+def _may_differ(kind: Kind) -> sa.Select[Any]:
+    own, row, trust, ages = chip_derivations.c, chip_days.c, trust_scores.c, warming_day.c
+    braked: sa.BindParameter[Any] = sa.bindparam("braked", type_=Ids())
+    of_day = sa.and_(row.chip_id == chips.c.id, row.day == sa.bindparam("on_day"))
+    stands = (
+        chips.join(chip_derivations, own.chip_id == chips.c.id)
+        .outerjoin(trust_scores, trust.chip_id == chips.c.id)
+        .outerjoin(warming_day, ages.chip_id == chips.c.id)
+        .outerjoin(chip_days, of_day)
+    )
+    return (
+        sa.select(chips.c.id)
+        .select_from(stands)
+        .where(
+            in_scope(chip_derivations, kind),
+            sa.or_(
+                own.judged_at.is_(None),
+                row.chip_id.is_(None),
+                row.pool != chips.c.pool,
+                row.status != chips.c.status,
+                row.phase != chips.c.phase,
+                row.warming_day.is_distinct_from(ages.warming_day),
+                row.trust_score.is_distinct_from(trust.score),
+                row.trust_level.is_distinct_from(trust.level),
+                row.braked != among(chips.c.id, braked),
+            ),
+        )
+    )
 
 
 def store(

@@ -6,10 +6,12 @@ the two chip ids in order, so that a pair is one thing whoever opened.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -265,9 +267,13 @@ def partners_on(tx: Transaction, pool: str, day: date) -> dict[str, set[str]]:
     return partners
 
 
+@remembered(conversations)
 def partner_counts(tx: Transaction, pool: str, day: date) -> dict[str, int]:
     """Return how many distinct partners each chip had on a local day."""
-    return {chip_id: len(partners) for chip_id, partners in partners_on(tx, pool, day).items()}
+    rows = tx.connection.execute(_pairs_on(), {"in_pool": pool, "on_day": day}).all()
+    # Whoever of a pair opened: each is the other's partner once.
+    pairs = {(one, other) if one < other else (other, one) for one, other in rows}
+    return Counter(chain.from_iterable(pairs))
 
 
 @cache

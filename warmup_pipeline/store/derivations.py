@@ -1,14 +1,16 @@
 """Of which chips a cycle derives anew what is derived of chips, where a pool's log is long.
 
-Holds: :func:`mark`, which notes them before metrics are computed; :func:`scope`, within which every later
-derivation of the cycle reads and writes; :func:`judged`, which says that all of it is done. Do not add:
-what is derived (``derived``), when time alone changes a score (``domain.trust``).
+Holds: :func:`mark`, which notes them before metrics are computed, and :func:`also`, which notes those of which the
+metrics came to something else; :func:`scope`, within which every later derivation of the cycle reads and writes;
+:func:`judged`, which says that all of it is done. Do not add: what is derived (``derived``), when time alone changes
+a score (``domain.trust``).
 
 A chip is derived anew where anything that its derived rows are made of may have changed since the pool's
 last derivation: its messages (the conversations that were just put into the roll-up again), a message of its that
 counted for an hour and was not confirmed, an error that is a day old by now, its own row, a signal that
-brakes it, or the time at which time alone changes its score or its phase's rest. Where it was only its
-messages, and all that is judged of them came to the same, the chip is spared again. All chips are derived
+brakes it, or the time at which time alone changes its score or its phase's rest. Where it is only its
+messages, the chip is measured anew, and the rest only if something that is judged came to something else. All
+chips are derived
 on the first tick of a local day, under another policy, and whenever it is not known what was derived
 before. Everything else is, discretely, what it was: counts, rates, score, level, which criteria hold. What
 goes on with every second (days without an error, a score's parts, the day a criterion can hold at the
@@ -26,7 +28,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from warmup_pipeline.domain.values import ChipStatus, TrustLevel
-from warmup_pipeline.store.arrays import array_text
+from warmup_pipeline.store.arrays import Ids, among
 from warmup_pipeline.store.bulk import update_rows
 from warmup_pipeline.store.counts import is_error
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
@@ -88,7 +90,10 @@ def look_again(tx: Transaction, chip_ids: Collection[str]) -> None:
 
 
 def mark(tx: Transaction, pool: str, *, at: datetime, day: date, by: str, signals_since: datetime) -> Scope:
-    """Note the chips that a tick derives anew; the roll-up has just been brought up to it.
+    """Note the chips that a tick derives anew in any case; the roll-up has just been brought up to it.
+
+    Returns the scope of the chips that the tick measures anew: these, and those of which it is messages alone that
+    may come to something else. They are not noted before they have (:func:`also`): most come to the same.
 
     Args:
         tx: the transaction, which also writes their metrics.
@@ -111,14 +116,14 @@ def mark(tx: Transaction, pool: str, *, at: datetime, day: date, by: str, signal
             "signals_since": signals_since,
         }
     tx.connection.execute(_mark_to_be_judged(tx.connection.dialect.name, whole=anew), asked)
-    if not anew:
-        tx.connection.execute(_mark_by_messages(), asked)
     tx.connection.execute(
         sa.update(message_rollups)
         .where(message_rollups.c.pool == pool)
         .values(derived_at=at, derived_on=day, derived_by=by)
     )
-    return Scope(pool, at)
+    if anew:
+        return Scope(pool, at)
+    return Scope(pool, at, tuple(row[0] for row in tx.connection.execute(_measured(), asked).all()))
 
 
 def _last(tx: Transaction, pool: str) -> tuple[datetime | None, date | None, str | None]:
@@ -153,35 +158,19 @@ def _mark_to_be_judged(dialect: str, *, whole: bool) -> sa.Insert:
 
 
 @cache
-def _mark_by_messages() -> sa.Update:
-    """Return what marks the others whose messages may come to something else; what is seen of them is as it was."""
+def _measured() -> sa.Select[Any]:
+    """Return the query for the chips that are marked, and those whose messages may come to something else."""
     own = chip_derivations
     pool: sa.BindParameter[str] = sa.bindparam("in_pool")
     now: sa.BindParameter[Any] = sa.bindparam("now", type_=own.c.computed_at.type)
-    here = sa.select(chips.c.id).where(chips.c.pool == pool, chips.c.id.in_(sa.union(*_by_messages())))
-    return sa.update(own).where(own.c.chip_id.in_(here), own.c.computed_at != now).values(computed_at=now)
-
-
-def spare(tx: Transaction, chip_ids: Sequence[str]) -> None:
-    """Take marks back: of these chips nothing that is judged has changed, and nothing else is due."""
-    dialect = tx.connection.dialect.name
-    if dialect == "postgresql":
-        tx.connection.execute(_spare(dialect), {"spared": array_text(sa.Text(), chip_ids)})
-        return
-    for start in range(0, len(chip_ids), ROWS_PER_STATEMENT):
-        asked = {"spared": list(chip_ids[start : start + ROWS_PER_STATEMENT])}
-        tx.connection.execute(_spare(dialect), asked)
-
-
-@cache
-def _spare(dialect: str) -> sa.Update:
-    own = chip_derivations
-    named: sa.ColumnElement[bool] = own.c.chip_id.in_(sa.bindparam("spared", expanding=True))
-    if dialect == "postgresql":
-        ids = sa.cast(sa.bindparam("spared", type_=sa.Text()), postgresql.ARRAY(sa.Text()))
-        # As rows: each chip would be compared with one member of the array after the other.
-        named = own.c.chip_id.in_(sa.select(sa.func.unnest(ids)))
-    return sa.update(own).where(named, own.c.judged_at.is_not(None)).values(computed_at=own.c.judged_at)
+    marked = sa.select(own.c.chip_id).where(own.c.pool == pool, own.c.computed_at == now)
+    measured = sa.union(marked, *_by_messages()).subquery("measured")
+    return (
+        sa.select(chips.c.id)
+        .select_from(measured.join(chips, chips.c.id == measured.c.chip_id))
+        .where(chips.c.pool == pool)
+        .order_by(chips.c.id)
+    )
 
 
 def _by_messages() -> Sequence[sa.Select[tuple[str]]]:
@@ -248,11 +237,16 @@ def _otherwise() -> Sequence[sa.Select[tuple[str]]]:
 
 def also(tx: Transaction, chip_ids: Sequence[str], at: datetime) -> None:
     """Note some more chips for a tick, of which its later derivations are about, too."""
-    for start in range(0, len(chip_ids), ROWS_PER_STATEMENT):
-        some = chip_ids[start : start + ROWS_PER_STATEMENT]
-        tx.connection.execute(
-            sa.update(chip_derivations).where(chip_derivations.c.chip_id.in_(some)).values(computed_at=at)
-        )
+    if chip_ids:
+        tx.connection.execute(_also(), {"more": chip_ids, "now": at})
+
+
+@cache
+def _also() -> sa.Update:
+    own = chip_derivations
+    more: sa.BindParameter[Any] = sa.bindparam("more", type_=Ids())
+    now: sa.BindParameter[Any] = sa.bindparam("now", type_=own.c.computed_at.type)
+    return sa.update(own).where(among(own.c.chip_id, more), own.c.computed_at != now).values(computed_at=now)
 
 
 def note(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.metrics import ChipMetrics
 from warmup_pipeline.domain.phases import Entered
 from warmup_pipeline.domain.values import MessageKind, MessageState, TrustLevel
-from warmup_pipeline.store.bulk import insert_rows, replace_rows, stamp, update_rows, write_changed
+from warmup_pipeline.store.bulk import Columns, insert_rows, replace_rows, stamp, update_rows, write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered, tell
 from warmup_pipeline.store.schema import (
@@ -51,19 +51,11 @@ def store_metrics(
         at: the tick they were computed for.
         known: chips that have metrics in this pool already.
     """
-    names = (*metric_columns, "media_kinds", "chip_id")
-    here: list[dict[str, Any]] = []
-    new: list[dict[str, Any]] = []
-    for chip_id, one in sorted(found.items()):
-        row = dict(zip(names, (*_values(one), len(one.media_kinds), chip_id), strict=True))
-        row["computed_at"] = at
-        if chip_id in known:
-            here.append(row)
-        else:
-            row["pool"] = pool
-            new.append(row)
-    update_rows(tx, chip_metrics, here, key="chip_id")
-    replace_rows(tx, chip_metrics, new)
+    names = ("chip_id", "computed_at", "media_kinds", *metric_columns)
+    rows = [(chip_id, at, len(one.media_kinds), *_values(one)) for chip_id, one in sorted(found.items())]
+    update_rows(tx, chip_metrics, Columns.of(names, [row for row in rows if row[0] in known]), key="chip_id")
+    new = Columns.of(("pool", *names), [(pool, *row) for row in rows if row[0] not in known])
+    replace_rows(tx, chip_metrics, list(new))
     if tx.memory is not None:
         stored = {i: _as_stored(m) for i, m in sorted(found.items())}
         tell(tx, metrics_in, stored, Scope(pool))
@@ -164,9 +156,10 @@ def _metric_sums() -> sa.Select[Any]:
 
 
 def store_trust(tx: Transaction, scope: Scope, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the trust scores of the chips in a scope; of marked ones, what came out the same keeps its tick."""
+    """Replace the trust scores of the chips in a scope; of marked ones, what came out the same may keep its tick."""
     if rows:
-        _write_changed(tx, trust_scores, scope, rows, stamped=not scope.marked)
+        # What a score is made of goes on with every second, in nearly every chip.
+        _write_changed(tx, trust_scores, scope, rows, stamped=not scope.marked, asked=False)
     if tx.memory is not None:
         scored = {row["chip_id"]: (row["score"], row["level"]) for row in rows}
         tell(tx, trust_in, dict(sorted(scored.items())), scope)
@@ -212,15 +205,18 @@ def trust_levels(tx: Transaction, pool: str) -> dict[str, TrustLevel]:
 def store_warming_days(
     tx: Transaction, scope: Scope, rows: Sequence[Mapping[str, Any]], *, at: datetime, day: date
 ) -> None:
-    """Replace the warming days of the chips in a scope; those of the pool's other chips hold on that day, too."""
+    """Replace the warming days of the chips in a scope; those of the pool's other chips hold on that day, too.
+
+    Of marked ones, and of the others, what came out the same on that day keeps the tick that it has.
+    """
     if rows:
         _write_changed(tx, warming_day, scope, rows, "computed_day", stamped=not scope.marked)
     if tx.memory is not None:
         days = {row["chip_id"]: row["warming_day"] for row in rows}
         tell(tx, warming_days_in, dict(sorted(days.items())), scope)
     if scope.marked:
-        of_pool = warming_day.c.pool == scope.pool
-        stamp(tx, warming_day, within=of_pool, stamps={"computed_at": at, "computed_day": day})
+        earlier = sa.and_(warming_day.c.pool == scope.pool, warming_day.c.computed_day != day)
+        stamp(tx, warming_day, within=earlier, stamps={"computed_at": at, "computed_day": day})
 
 
 def _write_changed(
@@ -231,12 +227,14 @@ def _write_changed(
     *more_stamps: str,
     whole: bool = False,
     stamped: bool = True,
+    asked: bool = True,
 ) -> None:
     if tx.memory is not None and not whole:
         replace_rows(tx, table, rows)
         return
     stamps = {name: rows[0][name] for name in ("computed_at", *more_stamps)} if rows else {}
-    write_changed(tx, table, rows, within=scope.within(table), stamps=stamps, whole=whole, stamped=stamped)
+    within = scope.within(table)
+    write_changed(tx, table, rows, within=within, stamps=stamps, whole=whole, stamped=stamped, asked=asked)
 
 
 @remembered(warming_day)

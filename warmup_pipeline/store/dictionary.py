@@ -115,6 +115,7 @@ _COMMON_COLUMNS: Final[Mapping[str, str]] = {
 
 _OF_ONE_TABLE: Final[Mapping[str, str]] = {
     "trust_scores.computed_at": "A tick for which it came out like this (UTC).",
+    "warming_day.computed_at": "A tick for which it came out like this (UTC).",
     "phase_eligibility.computed_at": "A tick for which it came out like this (UTC).",
     "pools.name": "The pool's name.",
     "row_counts.table_name": "The table.",

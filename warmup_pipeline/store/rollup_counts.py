@@ -22,7 +22,7 @@ from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.messages import UNCONFIRMED_COUNTS_FOR
 from warmup_pipeline.store.rollup_sums import OF_METRICS, not_searched_by, provisional, settled
 from warmup_pipeline.store.schema import chip_message_days, chip_message_totals, messages
-from warmup_pipeline.store.scope import Kind, in_scope
+from warmup_pipeline.store.scope import Kind, Scope, in_scope
 
 
 def accepted_by_chip(tx: Transaction, pool: str) -> dict[str, int]:
@@ -33,7 +33,7 @@ def accepted_by_chip(tx: Transaction, pool: str) -> dict[str, int]:
 
 
 def counts(
-    tx: Transaction, pool: str, *, at: datetime, day: date, derived_at: datetime | None = None
+    tx: Transaction, pool: str, *, at: datetime, day: date, scope: Scope | None = None
 ) -> dict[str, MessageCounts]:
     """Return what ``counts.counts`` returns, from the roll-up where it serves (``rollups.serves``).
 
@@ -42,11 +42,12 @@ def counts(
         pool: the pool.
         at: the moment.
         day: its local day.
-        derived_at: only of the chips that this tick derives anew (``derivations``); ``None`` for all.
+        scope: only of the chips in it; ``None``: of all chips of the pool.
     """
-    asked = {
+    if scope is None:
+        scope = Scope(pool)
+    asked = scope.asked | {
         "in_pool": pool,
-        "derived_at": derived_at,
         "today": day,
         "an_hour_ago": at - UNCONFIRMED_COUNTS_FOR,
         "a_day_ago": at - timedelta(hours=24),
@@ -69,7 +70,7 @@ def counts(
     errors = {row[0]: int(row[1]) for row in tx.connection.execute(_errors_lately(), asked).all()}
     on_day = {row[0]: (row[1], row[2]) for row in tx.connection.execute(_of_today(), asked).all()}
     found = {}
-    rows = tx.connection.execute(_totals(marked=derived_at is not None), asked).all()
+    rows = tx.connection.execute(_totals(scope.kind), asked).all()
     # By their places, in the order of OF_METRICS: thousands of rows are asked for each column, and by its name that
     # takes three times as long.
     for (
@@ -115,7 +116,7 @@ def counts(
 
 
 @cache
-def _totals(*, marked: bool) -> sa.Select[Any]:
+def _totals(kind: Kind) -> sa.Select[Any]:
     totals = chip_message_totals
 
     def newest(condition: sa.ColumnElement[bool], name: str) -> sa.ColumnElement[Any]:
@@ -136,7 +137,7 @@ def _totals(*, marked: bool) -> sa.Select[Any]:
             newest(is_error, "last_error_at"),
             newest(accepted, "last_sent_at"),
         )
-        .where(in_scope(totals, Kind.MARKED if marked else Kind.POOL))
+        .where(in_scope(totals, kind))
         .order_by(totals.c.chip_id)
     )
 

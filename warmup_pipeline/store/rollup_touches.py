@@ -22,7 +22,7 @@ from sqlalchemy.schema import CreateTable
 
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Transaction
 from warmup_pipeline.store.memory import remembered
-from warmup_pipeline.store.rollup_sums import SUMS, of_conversations
+from warmup_pipeline.store.rollup_sums import SUMS, of_conversations, short_number
 from warmup_pipeline.store.schema import (
     chip_message_days,
     chip_message_totals,
@@ -208,7 +208,7 @@ def _adding_to_days(insert_into: Callable[[Any], Any], found: sa.FromClause, sig
 
 
 def _adding_to_totals(insert_into: Callable[[Any], Any], found: sa.FromClause, sign: int) -> sa.Insert:
-    sums = (sign * sa.func.sum(found.c[name]) for name in SUMS)
+    sums = (sign * sa.func.sum(short_number(found.c[name])) for name in SUMS)
     rows = sa.select(found.c.chip_id, sa.func.max(found.c.pool), *sums).group_by(found.c.chip_id)
     return _adding_to(chip_message_totals, insert_into, rows, (found.c.chip_id,))
 

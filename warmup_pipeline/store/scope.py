@@ -6,7 +6,7 @@ Holds: :class:`Scope`, and the condition that it is in SQL. Do not add: which ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
+from warmup_pipeline.store.arrays import Ids, among
 from warmup_pipeline.store.schema import chip_derivations, chips
 
 _POOL: Final[sa.BindParameter[str]] = sa.bindparam("in_pool", type_=chip_derivations.c.pool.type)
+_NAMED: Final[sa.BindParameter[Sequence[str]]] = sa.bindparam("named", type_=Ids())
 _AT: Final[sa.BindParameter[datetime]] = sa.bindparam("derived_at", type_=chip_derivations.c.computed_at.type)
-_NAMED: Final[sa.BindParameter[Any]] = sa.bindparam("named", expanding=True)
 
 
 class Kind(Enum):
@@ -69,14 +69,13 @@ class Scope:
         return {"in_pool": self.pool} if self.at is None else {"in_pool": self.pool, "derived_at": self.at}
 
     def only(self, chip_ids: Iterable[str]) -> Scope:
-        """Return the scope of these of its chips; all of them, where they are too many to be named."""
-        named = tuple(sorted(set(chip_ids)))
-        return self if len(named) > ROWS_PER_STATEMENT else replace(self, chip_ids=named)
+        """Return the scope of these of its chips."""
+        return replace(self, chip_ids=tuple(sorted(set(chip_ids))))
 
     def within(self, table: sa.Table) -> sa.ColumnElement[bool]:
         """Return the condition on the rows of a derived table, with its values in it."""
         if self.chip_ids is not None:
-            return _of(table).in_(self.chip_ids)
+            return among(_of(table), self.chip_ids)
         if self.at is None:
             return table.c.pool == self.pool
         return _of(table).in_(_marked(self.kind, sa.literal(self.pool), sa.literal(self.at, _AT.type)))
@@ -85,8 +84,14 @@ class Scope:
 def in_scope(table: sa.Table, kind: Kind) -> sa.ColumnElement[bool]:
     """Return the condition on rows of chips, for a statement that is made once: see ``Scope.asked``."""
     if kind is Kind.NAMED:
-        return _of(table).in_(_NAMED)
-    return table.c.pool == _POOL if kind is Kind.POOL else _of(table).in_(_marked(kind, _POOL, _AT))
+        return among(_of(table), _NAMED)
+    if kind is Kind.POOL:
+        return table.c.pool == _POOL
+    return (
+        _is_marked(kind, _POOL, _AT)
+        if table is chip_derivations
+        else _of(table).in_(_marked(kind, _POOL, _AT))
+    )
 
 
 def _of(table: sa.Table) -> sa.ColumnElement[str]:
@@ -94,7 +99,13 @@ def _of(table: sa.Table) -> sa.ColumnElement[str]:
 
 
 def _marked(kind: Kind, pool: sa.ColumnElement[str], at: sa.ColumnElement[datetime]) -> sa.Select[tuple[str]]:
-    own = chip_derivations
-    marked = sa.select(own.c.chip_id).where(own.c.pool == pool, own.c.computed_at == at)
+    return sa.select(chip_derivations.c.chip_id).where(_is_marked(kind, pool, at))
+
+
+def _is_marked(
+    kind: Kind, pool: sa.ColumnElement[str], at: sa.ColumnElement[datetime]
+) -> sa.ColumnElement[bool]:
+    own = chip_derivations.c
+    marked = sa.and_(own.pool == pool, own.computed_at == at)
     # Until the tick has judged them, that says why they are marked: see ``derivations.mark``.
-    return marked.where(own.c.judged_at.is_(None)) if kind is Kind.OTHERWISE else marked
+    return sa.and_(marked, own.judged_at.is_(None)) if kind is Kind.OTHERWISE else marked

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import ActivityState, Decision, MessageState
 from warmup_pipeline.store import rollups
 from warmup_pipeline.store.attempts import count_of, failed, old_attempt, succeeded
-from warmup_pipeline.store.bulk import insert_rows, write_changed
+from warmup_pipeline.store.bulk import column_of, insert_rows, write_changed
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.rollup_sums import not_searched_by
@@ -318,7 +318,8 @@ def replace_pool_day(tx: Transaction, day: date, pool: str, rows: Sequence[Mappi
 
 
 def _replace(tx: Transaction, within: sa.ColumnElement[bool], rows: Sequence[Mapping[str, Any]]) -> None:
-    stamps = {"as_of": rows[0]["as_of"]} if len({row["as_of"] for row in rows}) == 1 else {}
+    instants = set(column_of(rows, "as_of")) if rows else ()
+    stamps = {"as_of": rows[0]["as_of"]} if len(instants) == 1 else {}
     write_changed(tx, daily_summary, rows, within=within, stamps=stamps, whole=True)
 
 

@@ -9,10 +9,13 @@ they were, and they cannot be recomputed for the past, because messages do not k
 
 from __future__ import annotations
 
+from typing import Any
+
 from warmup_pipeline.domain.limits import Limits, effective_limits
 from warmup_pipeline.domain.values import Phase, TrustLevel
 from warmup_pipeline.store import chip_days, chips, derivations
 from warmup_pipeline.store import derived as derived_store
+from warmup_pipeline.store.bulk import Columns
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.warmup.derive.holds import braked_chips
@@ -25,10 +28,12 @@ def note_chip_days(tx: Transaction, world: World, cycle: Cycle) -> None:
     One of which nothing was derived anew stands as it stood.
     """
     scope = derivations.scope(tx, cycle.pool, cycle.tick)
+    braked = braked_chips(tx, world, cycle.pool, cycle.tick)
+    if scope.marked:
+        scope = scope.only(chip_days.may_differ(tx, scope, cycle.day, braked))
     trust = derived_store.trust_in(tx, scope)
     days = derived_store.warming_days_in(tx, scope)
-    braked = braked_chips(tx, world, cycle.pool, cycle.tick)
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     limits_of: dict[tuple[Phase, TrustLevel, bool], Limits] = {}
     for chip in chips.begun(tx, scope):
         score, level = trust.get(chip.id, (None, None))
@@ -38,20 +43,7 @@ def note_chip_days(tx: Transaction, world: World, cycle: Cycle) -> None:
         if limits is None:
             phase, trusted, is_braked = standing
             limits = limits_of[standing] = effective_limits(world.policy, phase, trusted, braked=is_braked)
-        rows.append(
-            {
-                "chip_id": chip.id,
-                "day": cycle.day,
-                "pool": cycle.pool,
-                "as_of": cycle.tick,
-                "status": chip.status,
-                "phase": chip.phase,
-                "warming_day": days.get(chip.id),
-                "trust_score": score,
-                "trust_level": level,
-                "hour_limit": limits.hour,
-                "day_limit": limits.day,
-                "braked": chip.id in braked,
-            }
-        )
-    chip_days.store(tx, scope, rows, as_of=cycle.tick, day=cycle.day)
+        # In the order of chip_days.COLUMNS.
+        of_chip = (chip.id, cycle.day, cycle.pool, cycle.tick, chip.status, chip.phase, days.get(chip.id))
+        rows.append((*of_chip, score, level, limits.hour, limits.day, chip.id in braked))
+    chip_days.store(tx, scope, Columns.of(chip_days.COLUMNS, rows), as_of=cycle.tick, day=cycle.day)

@@ -17,15 +17,15 @@ for everything, which is the sum of the pools'.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
-from itertools import repeat
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from warmup_pipeline.domain.localtime import day_bounds, local_day
 from warmup_pipeline.domain.values import HealthStatus
 from warmup_pipeline.store import derivations, summaries
+from warmup_pipeline.store.bulk import Columns
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.summaries import ChipDay, PoolDay
@@ -49,7 +49,7 @@ def summarise_cycle(world: World, cycle: Cycle) -> StepReport:
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
         earlier = summaries.days_to_finish(tx, cycle.day, cycle.pool)
-        rows: list[dict[str, Any]] = []
+        rows: Sequence[Mapping[str, Any]] = []
         for day in (*earlier, cycle.day):
             rows = compute_pool_day(
                 tx, world, day, cycle.pool, as_of=cycle.tick if day == cycle.day else None
@@ -110,7 +110,8 @@ def compute_day(
     for pool in sorted({chip.pool for chip in chip_days.values()} | ran):
         until = named.get(pool, as_of)
         mine = {chip_id: chip for chip_id, chip in chip_days.items() if chip.pool == pool}
-        rows += _pool_rows(world, day, pool, mine, pool_days[until].get(pool), starts.get(pool), until)
+        of_pool_day = pool_days[until].get(pool)
+        rows += map(dict, _pool_rows(world, day, pool, mine, of_pool_day, starts.get(pool), until))
     rows.sort(key=lambda row: (row["scope"], row["scope_id"]))
     rows.append(
         _everything(day, [row for row in rows if row["scope"] == "pool"], as_of=as_of or _end(world, day))
@@ -120,7 +121,7 @@ def compute_day(
 
 def compute_pool_day(
     tx: Transaction, world: World, day: date, pool: str, *, as_of: datetime | None
-) -> list[dict[str, Any]]:
+) -> Sequence[Mapping[str, Any]]:
     """Return the summary's rows of a day for one pool: its chips, and the pool itself last."""
     chip_days = summaries.day_sums(tx, day, pool)
     pool_day = summaries.cycles_of_day(tx, day, before=as_of, pool=pool).get(pool)
@@ -141,16 +142,16 @@ def _pool_rows(
     pool_day: PoolDay | None,
     start: datetime | None,
     as_of: datetime | None,
-) -> list[dict[str, Any]]:
+) -> Columns:
     """Return the rows of a pool's chips and of the pool; none where nothing happened and no cycle ran."""
     if not chip_days and pool_day is None:
-        return []
+        return Columns({})
     until = as_of if as_of is not None else _end(world, day)
     rows = _rows(day, "chip", chip_days, until, as_of)
-    (of_pool,) = _rows(day, "pool", {pool: _together(chip_days.values())}, until, as_of)
+    of_pool = dict(_rows(day, "pool", {pool: _together(chip_days.values())}, until, as_of)[0])
     begins = day_bounds(day, world.policy.zone)[0]
-    rows.append(of_pool | _cycles(pool_day, start, begins, until))
-    return rows
+    of_pool |= _cycles(pool_day, start, begins, until)
+    return Columns({name: [*column, of_pool[name]] for name, column in rows.by_name.items()})
 
 
 def _end(world: World, day: date) -> datetime:
@@ -175,18 +176,18 @@ _COUNTS = (
 
 def _rows(
     day: date, scope: str, days: Mapping[str, ChipDay], until: datetime, as_of: datetime | None
-) -> list[dict[str, Any]]:
+) -> Columns:
     """Return the rows of what was done on a day, by scope id: chips', a pool's, or that for everything."""
     ids = sorted(days)
     each = [days[scope_id] for scope_id in ids]
     activities = [{kind: _sorted(states) for kind, states in _sorted(one.activities).items()} for one in each]
-    # Column by column: there are as many rows as chips.
-    columns: dict[str, Iterable[Any]] = {
-        "day": repeat(day),
-        "scope": repeat(scope),
+    nothing = [None] * len(ids)
+    columns: dict[str, Sequence[Any]] = {
+        "day": [day] * len(ids),
+        "scope": [scope] * len(ids),
         "scope_id": ids,
-        "as_of": repeat(until),
-        "final": repeat(as_of is None),
+        "as_of": [until] * len(ids),
+        "final": [as_of is None] * len(ids),
         "planned": [sum(sum(states.values()) for states in types.values()) for types in activities],
         "executed": [sum(states.get("executed", 0) for states in types.values()) for types in activities],
         "activities": activities,
@@ -202,13 +203,12 @@ def _rows(
         "unknown": [one.unknown for one in each],
         "conversations_opened": [one.opened for one in each],
         "transitions": [one.transitions for one in each],
-        "health": repeat(None),
-        "cycles_run": repeat(None),
-        "cycles_missed": repeat(None),
-        "worst_cycle_s": repeat(None),
+        "health": nothing,
+        "cycles_run": nothing,
+        "cycles_missed": nothing,
+        "worst_cycle_s": nothing,
     }
-    # Not strict: what is the same in every row goes on for ever.
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=False)]
+    return Columns(columns)
 
 
 def _sorted(of: Mapping[str, Kept]) -> dict[str, Kept]:
@@ -269,7 +269,7 @@ def _everything(day: date, of_pools: Sequence[Mapping[str, Any]], *, as_of: date
         of_pools: the rows of all pools.
         as_of: what it is as of where there is none.
     """
-    (row,) = _rows(day, "all", {EVERYTHING: ChipDay("")}, as_of, as_of)
+    row = dict(_rows(day, "all", {EVERYTHING: ChipDay("")}, as_of, as_of)[0])
     row |= {name: sum(one[name] or 0 for one in of_pools) for name in _SUMMED}
     row["as_of"] = max((one["as_of"] for one in of_pools), default=as_of)
     row["final"] = all(one["final"] for one in of_pools)

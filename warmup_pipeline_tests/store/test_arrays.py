@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
-from warmup_pipeline.store.arrays import array_text
+from warmup_pipeline.store.arrays import Ids, among, array_text
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.types import UtcDateTime
 from warmup_pipeline_tests.support import MORNING
@@ -53,6 +53,20 @@ def test_what_is_written_as_an_array_is_what_comes_out_of_it(
         found = tx.connection.execute(query, {"given": array_text(kind, values)}).all()
     store.close()
     assert [row[0] for row in found] == values
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=st.lists(st.one_of(texts, awkward), max_size=8), value=st.one_of(texts, awkward))
+def test_a_value_is_among_the_given_ones_where_it_is_one_of_them(
+    store: Store, asked: list[str], value: str
+) -> None:
+    ids: sa.BindParameter[Any] = sa.bindparam("ids", type_=Ids())
+    column = sa.bindparam("value", type_=sa.Text())
+    with store.read() as tx:
+        for given_ids in (ids, asked):
+            query = sa.select(sa.func.count()).where(among(column, given_ids))
+            found = tx.connection.execute(query, {"ids": asked, "value": value}).scalar_one()
+            assert found == (value in asked)
 
 
 def test_an_instant_without_a_zone_is_refused() -> None:

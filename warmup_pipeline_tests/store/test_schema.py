@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
 from warmup_pipeline.store import chips, migrate, pools
-from warmup_pipeline.store.bulk import ROWS_IN_ARRAYS, insert_rows, update_rows, write_changed
+from warmup_pipeline.store.bulk import ROWS_IN_ARRAYS, Columns, insert_rows, update_rows, write_changed
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Store, StoreUrlError, parse_url
 from warmup_pipeline.store.schema import chips as chips_table
 from warmup_pipeline.store.schema import conversations, cycles, metadata, warming_day
@@ -161,6 +162,15 @@ def test_many_rows_are_changed_each_to_its_own_values_in_few_statements(store: S
     assert all(found[change["id"]].cooldown_until == change["cooldown_until"] for change in changes)
 
 
+def test_rows_kept_in_columns_are_the_rows_that_they_were_made_of() -> None:
+    rows = [{"chip_id": str(number), "at": MORNING, "score": number} for number in range(5)]
+    columns = in_columns(rows)
+    assert list(columns) == rows
+    assert [columns[place] for place in (0, -1)] == [rows[0], rows[-1]]
+    assert list(columns[1:3]) == rows[1:3]
+    assert (len(columns), len(Columns({})), list(Columns({})), list(columns[5:])) == (5, 0, [], [])
+
+
 def test_a_chip_never_shows_its_number_by_itself(sqlite_store: Store, tmp_path: Path) -> None:
     (row,) = put_chips(sqlite_store, 1)
     with sqlite_store.read() as tx:
@@ -169,7 +179,14 @@ def test_a_chip_never_shows_its_number_by_itself(sqlite_store: Store, tmp_path: 
     assert row["last4"] in repr(chip)
 
 
-def test_what_is_derived_again_and_has_not_changed_is_stamped_and_not_written_again(store: Store) -> None:
+def in_columns(rows: list[dict[str, Any]]) -> Columns:
+    return Columns.of(tuple(rows[0]), [tuple(row.values()) for row in rows])
+
+
+@pytest.mark.parametrize("shape", [list, in_columns])
+def test_what_is_derived_again_and_has_not_changed_is_stamped_and_not_written_again(
+    store: Store, shape: Callable[[list[dict[str, Any]]], Sequence[dict[str, Any]]]
+) -> None:
     chip_ids = [row["id"] for row in put_chips(store, 3)]
 
     def row(chip_id: str, days: int | None, at: datetime) -> dict[str, Any]:
@@ -186,7 +203,7 @@ def test_what_is_derived_again_and_has_not_changed_is_stamped_and_not_written_ag
         stamps = {"computed_at": at, "computed_day": at.date()}
         with store.write() as tx:
             mine = warming_day.c.pool == "default"
-            return write_changed(tx, warming_day, rows, within=mine, stamps=stamps, whole=whole)
+            return write_changed(tx, warming_day, shape(rows), within=mine, stamps=stamps, whole=whole)
 
     later = MORNING + timedelta(minutes=5)
     assert write([row(chip_id, 1, MORNING) for chip_id in chip_ids], MORNING) == 3

@@ -66,12 +66,12 @@ AS_OF_ITS_TICK = {
     "chip_metrics": {"computed_at", "days_without_error"},
     "trust_scores": {"computed_at", "parts"},
     "phase_eligibility": {"computed_at", "earliest_day"},
+    "warming_day": {"computed_at"},
 }
 """What goes on with every second: each row has it as of its own tick."""
 
 COMPARED = (
     *AS_OF_ITS_TICK,
-    "warming_day",
     "phase_transitions",
     "phase_forecast",
     "chip_days",

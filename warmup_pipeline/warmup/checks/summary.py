@@ -6,7 +6,7 @@ summary", "Health" and "Silence is a warning".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
@@ -77,7 +77,7 @@ def _again(
     day: date,
     stored: Mapping[tuple[str, str], Mapping[str, Any]],
     only: str | None,
-) -> list[dict[str, Any]]:
+) -> Sequence[Mapping[str, Any]]:
     """Return a day's rows computed anew, each as of when it was stored."""
     everything = stored.get(("all", EVERYTHING))
     as_of = None if everything is None or everything["final"] else everything["as_of"]

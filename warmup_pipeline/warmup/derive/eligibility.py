@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 from warmup_pipeline.domain.phases import Eligibility, PhaseFacts, eligibility
 from warmup_pipeline.domain.values import ChipStatus
 from warmup_pipeline.store import chips, derivations
 from warmup_pipeline.store import derived as derived_store
+from warmup_pipeline.store.bulk import Columns
 from warmup_pipeline.store.chips import Begun, Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
@@ -26,6 +28,19 @@ from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
 _Chip = TypeVar("_Chip", Chip, Begun)
+
+_OF_CRITERION: Final = {
+    "criterion": "name",
+    "value": "value",
+    "needed": "needed",
+    "comparison": "comparison",
+    "holds": "holds",
+    "earliest_day": "earliest_day",
+}
+"""Columns that stand for a criterion's fields."""
+_STATED: Final = attrgetter(*_OF_CRITERION.values())
+_OF_CHIP: Final = ("chip_id", "pool", "computed_at", "phase", "next_phase", "held_reason", "held_until")
+_COLUMNS: Final = (*_OF_CHIP, *_OF_CRITERION)
 
 
 def phase_facts(tx: Transaction, pool: str, at: datetime) -> dict[str, PhaseFacts]:
@@ -92,27 +107,15 @@ def write_eligibility(tx: Transaction, world: World, scope: Scope, at: datetime)
         for chip_id, (chip, one) in facts.items()
         if chip.status not in (ChipStatus.BANNED, ChipStatus.CANCELLED)
     }
-    rows = [
-        {
-            "chip_id": chip_id,
-            "criterion": criterion.name,
-            "pool": scope.pool,
-            "computed_at": at,
-            "phase": one.current,
-            "next_phase": one.next,
-            "value": criterion.value,
-            "needed": criterion.needed,
-            "comparison": criterion.comparison,
-            "holds": criterion.holds,
-            "earliest_day": criterion.earliest_day,
-            "held_reason": held[chip_id].reason if chip_id in held else None,
-            "held_until": held[chip_id].until if chip_id in held else None,
-        }
-        for chip_id, one in found.items()
-        if one.next is not None
-        for criterion in one.criteria
-    ]
-    derived_store.store_eligibility(tx, scope, rows)
+    # Six criteria of each of thousands of chips.
+    rows: list[tuple[Any, ...]] = []
+    for chip_id, one in found.items():
+        if one.next is not None:
+            hold = held.get(chip_id)
+            until = (None, None) if hold is None else (hold.reason, hold.until)
+            of_chip = (chip_id, scope.pool, at, one.current, one.next, *until)
+            rows += [(*of_chip, *_STATED(criterion)) for criterion in one.criteria]
+    derived_store.store_eligibility(tx, scope, Columns.of(_COLUMNS, rows))
     if scope.marked:
         standing = {
             chip_id: (None, None) if one is None else (one.eligible, one.limited_by)

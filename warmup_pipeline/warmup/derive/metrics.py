@@ -51,10 +51,11 @@ def compute_metrics(
     day = local_day(at, world.policy.zone)
     if scope is None:
         scope = Scope(pool)
-    if wholly or not rollups.serves(tx, pool, at=at):
+    # Chips are marked where the roll-up serves.
+    if wholly or not (scope.marked or rollups.serves(tx, pool, at=at)):
         summed = counts.counts(tx, pool, at=at, day=day)
     else:
-        summed = rollup_counts.counts(tx, pool, at=at, day=day, derived_at=scope.at)
+        summed = rollup_counts.counts(tx, pool, at=at, day=day, scope=scope)
     balances = chips.balances(tx, pool)
     partners = conversations.partner_counts(tx, pool, day)
     return {
@@ -77,8 +78,9 @@ def write_metrics(tx: Transaction, world: World, scope: Scope, at: datetime) -> 
     """Derive and store the metrics of the chips in a scope; returns them."""
     before = derived_store.judged_in(tx, scope) if scope.marked else {}
     found = compute_metrics(tx, world, scope.pool, at, scope=scope)
-    judged = {i: (len(one.media_kinds), *_JUDGED(one)) for i, one in found.items() if i in before}
-    derivations.spare(tx, [i for i, one in judged.items() if before[i] == one])
+    if scope.marked:
+        judged = {i: (len(one.media_kinds), *_JUDGED(one)) for i, one in found.items()}
+        derivations.also(tx, [i for i, one in judged.items() if before.get(i) != one], at)
     derived_store.store_metrics(tx, scope.pool, found, at=at, known=before)
     return found
 

@@ -15,6 +15,7 @@ from warmup_pipeline.domain.trust import TrustInputs, TrustScore, days_until_mor
 from warmup_pipeline.domain.values import Phase, TrustLevel
 from warmup_pipeline.store import chips, derivations
 from warmup_pipeline.store import derived as derived_store
+from warmup_pipeline.store.bulk import Columns
 from warmup_pipeline.store.chips import Begun, Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
@@ -25,6 +26,7 @@ from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.world import StepReport, World
 
 _ONE_DAY: Final = timedelta(days=1)
+_COLUMNS: Final = ("chip_id", "pool", "computed_at", "score", "level", "parts")
 
 
 def trust_inputs(chip: Chip | Begun, measured: ChipMetrics, at: datetime) -> TrustInputs:
@@ -74,7 +76,7 @@ def write_trust(
     """Derive and store the trust scores of the chips in a scope; returns score and level of each."""
     pool = scope.pool
     metrics = derived_store.metrics_in(tx, scope)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     found = {}
     due: list[dict[str, Any]] = []
     for chip in chips.begun(tx, scope):
@@ -86,17 +88,8 @@ def write_trust(
         found[chip.id] = (score.score, score.level)
         if scope.marked:
             due.append({"chip_id": chip.id, "next_at": _next_at(world, chip, inputs, score, at)})
-        rows.append(
-            {
-                "chip_id": chip.id,
-                "pool": pool,
-                "computed_at": at,
-                "score": score.score,
-                "level": score.level,
-                "parts": dict(score.parts),
-            }
-        )
-    derived_store.store_trust(tx, scope, rows)
+        rows.append((chip.id, pool, at, score.score, score.level, score.parts))
+    derived_store.store_trust(tx, scope, Columns.of(_COLUMNS, rows))
     derivations.note(tx, due)
     return found
 
