@@ -32,6 +32,9 @@ ROWS_PER_STATEMENT: Final = 500
 _BUSY_TIMEOUT_S: Final = 30
 _CONNECT_TIMEOUT_S: Final = 10
 _STATEMENTS_KEPT: Final = 1000
+_PAGES_KEPT_KB: Final = 64_000
+"""Of a SQLite file, by each connection, where it is so large: by itself it keeps 2 MB. A long log's indexes are read at
+thousands of places in each cycle."""
 _POSTGRESQL_SETTINGS: Final = {
     # Instants are given in it, whatever the server's own zone is.
     "timezone": "UTC",
@@ -141,6 +144,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> N
         "journal_mode = WAL",
         "synchronous = NORMAL",
         f"busy_timeout = {_BUSY_TIMEOUT_S * 1000}",
+        f"cache_size = -{_PAGES_KEPT_KB}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -48,6 +48,8 @@ class ScratchStore(Store):
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("PRAGMA wal_autocheckpoint = 10000")
+            # A simulated month's memory is to stay as it is.
+            connection.execute("PRAGMA cache_size = -8000")
 
     def write(self) -> AbstractContextManager[Transaction, bool | None]:
         """Open a transaction that may write, as :meth:`Store.write`."""
