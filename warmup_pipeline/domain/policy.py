@@ -93,6 +93,7 @@ class TrustBand(_Data):
 
     at_least: Annotated[int, Field(ge=0, le=100)]
     factor: Share
+    # No longer than the hour of a limit: what was sent before it is not looked for (`messages.use_of_limits`).
     minimum_gap_seconds: Annotated[int, Field(ge=0, le=3600)]
 
 

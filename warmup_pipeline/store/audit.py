@@ -513,9 +513,13 @@ def metrics_computed_at(tx: Transaction, pool: str | None = None) -> dict[str, d
     return found
 
 
-def warming_days_computed_at(tx: Transaction, pool: str | None = None) -> dict[str, datetime]:
-    """Return each pool's oldest computation among the rows of ``warming_day``."""
-    return _computed_at(tx, warming_day, pool)
+def warming_days_are_of(tx: Transaction, pool: str | None = None) -> dict[str, date]:
+    """Return the local day that each pool's rows of ``warming_day`` are of: the earliest of them."""
+    query = sa.select(warming_day.c.pool, sa.func.min(warming_day.c.computed_day)).group_by(
+        warming_day.c.pool
+    )
+    found = tx.connection.execute(query.where(_in_pool(warming_day, pool))).all()
+    return {row[0]: row[1] for row in found}
 
 
 @remembered(cycles, pools)

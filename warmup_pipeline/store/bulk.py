@@ -1,7 +1,8 @@
 """Writing many rows in few statements.
 
-Holds: :func:`insert_rows`, :func:`update_rows`, :func:`upsert_rows`, :func:`replace_rows`. One statement carries up to
-``ROWS_PER_STATEMENT`` rows or more: a query per chip is a bug here.
+Holds: :func:`insert_rows`, :func:`update_rows`, :func:`upsert_rows`, :func:`replace_rows`; :func:`write_changed`, which
+leaves alone what is there already, and :func:`stamp`; :class:`Columns`, rows that are kept column by column. One
+statement carries up to ``ROWS_PER_STATEMENT`` rows or more: a query per chip is a bug here.
 
 PostgreSQL gets the rows of a statement as an array of each column's values: one round trip, and a text that is
 made once, which a list of values is not. SQLite is in

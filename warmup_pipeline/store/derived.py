@@ -55,7 +55,7 @@ def store_metrics(
     rows = [(chip_id, at, len(one.media_kinds), *_values(one)) for chip_id, one in sorted(found.items())]
     update_rows(tx, chip_metrics, Columns.of(names, [row for row in rows if row[0] in known]), key="chip_id")
     new = Columns.of(("pool", *names), [(pool, *row) for row in rows if row[0] not in known])
-    replace_rows(tx, chip_metrics, list(new))
+    replace_rows(tx, chip_metrics, new)
     if tx.memory is not None:
         stored = {i: _as_stored(m) for i, m in sorted(found.items())}
         tell(tx, metrics_in, stored, Scope(pool))

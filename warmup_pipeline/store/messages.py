@@ -119,27 +119,21 @@ def states_of_openings(tx: Transaction, pool: str, activity_ids: Sequence[str]) 
 
 
 @remembered(messages)
-def use_of_limits(
-    tx: Transaction, pool: str, *, at: datetime, day: date, hour_begins_on: date
-) -> dict[str, SendUse]:
+def use_of_limits(tx: Transaction, pool: str, *, at: datetime, day: date) -> dict[str, SendUse]:
     """Return what each chip of the pool has used of its limits: (at - 60 min, at], and the local day.
 
-    Args:
-        tx: the transaction.
-        pool: the pool.
-        at: the end of the hour.
-        day: the local day.
-        hour_begins_on: the local day on which that hour begins; no pause between two sends is longer, so what
-            was sent before these days limits nobody.
+    No pause between two sends is longer than that hour (``policy.TrustBand``), so nobody is limited by what was
+    sent before both. The hour counts whole whatever zone the days were written in: an operator may change it.
     """
+    an_hour_ago = at - timedelta(minutes=60)
     rows = tx.connection.execute(
         _use_of_limits(),
         {
             "in_pool": pool,
-            "an_hour_ago": at - timedelta(minutes=60),
+            "an_hour_ago": an_hour_ago,
             "until": at,
             "today": day,
-            "first_day": min(day, hour_begins_on),
+            "first_day": min(day, first_day(an_hour_ago)),
         },
     )
     return {row[0]: SendUse(int(row[1]), row[2], int(row[3]), row[4]) for row in rows}

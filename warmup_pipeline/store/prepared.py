@@ -182,7 +182,7 @@ class PreparedConnection:
         if prepared is None:
             if isinstance(statement, sa.TextClause) and _ROOM.match(statement.text):
                 # Nothing is bound or read, and nobody knows anything of the table: it is the connection's own.
-                return self._driver.execute(statement.text)
+                return self._make_room(statement.text)
             return self._connection.execute(statement, values)
         if self._memory.is_holding:
             self._memory.settle(prepared.words)
@@ -193,13 +193,23 @@ class PreparedConnection:
             else:
                 cursor.execute(prepared.text, prepared.bound(first))
         except sqlite3.Error as error:
-            raise DBAPIError.instance(
-                prepared.text, None, error, sqlite3.Error, hide_parameters=True, dialect=self.dialect
-            ) from error
+            raise self._told(prepared.text, error) from error
         if prepared.changes is None:
             return prepared.result(cursor)
         self._memory.note(prepared.changes, cursor.rowcount)
         return _Changed(cursor.rowcount)
+
+    def _make_room(self, text: str) -> sqlite3.Cursor:
+        try:
+            return self._driver.execute(text)
+        except sqlite3.Error as error:
+            raise self._told(text, error) from error
+
+    def _told(self, text: str, error: sqlite3.Error) -> Exception:
+        """Return the driver's error as SQLAlchemy tells it."""
+        return DBAPIError.instance(
+            text, None, error, sqlite3.Error, hide_parameters=True, dialect=self.dialect
+        )
 
     def _prepared(self, statement: Any, values: Values) -> Prepared | None:
         """Return a statement made ready, where it has been seen before and can be."""

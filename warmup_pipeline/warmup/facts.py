@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
 from warmup_pipeline.domain.circuit import CLOSED, Circuit
 from warmup_pipeline.domain.limits import effective_limits
-from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.metrics import OpeningBalance
 from warmup_pipeline.domain.policy import Policy
 from warmup_pipeline.domain.presend import ChipStanding, SenderFacts, SendFacts
@@ -32,7 +30,6 @@ from warmup_pipeline.warmup.derive.holds import braked_chips
 from warmup_pipeline.warmup.world import World
 
 _NOTHING_USED = SendUse(0, None, 0, None)
-_AN_HOUR: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -128,13 +125,7 @@ def load_facts(tx: Transaction, world: World, cycle: Cycle) -> PoolFacts:
         breakers=chips.breakers(tx, cycle.pool),
         balances=chips.balances(tx, cycle.pool),
         trust=derived_store.trust(tx, cycle.pool),
-        used=messages.use_of_limits(
-            tx,
-            cycle.pool,
-            at=cycle.tick,
-            day=cycle.day,
-            hour_begins_on=local_day(cycle.tick - _AN_HOUR, world.policy.zone),
-        ),
+        used=messages.use_of_limits(tx, cycle.pool, at=cycle.tick, day=cycle.day),
         pending=validations.pending_by_sender(tx, cycle.pool),
         killed=operators.kill_switches_at(tx, cycle.tick),
         braked=braked_chips(tx, world, cycle.pool, cycle.tick),

@@ -200,8 +200,7 @@ def test_the_hour_of_a_limit_begins_60_minutes_ago_exclusive_and_ends_now_inclus
     inside = [at - HOUR + moment, at - HOUR / 2, at]
     logged(lab, 1, 2, [at - HOUR, *inside, at + moment])
     with lab.store.read() as tx:
-        day = at.date()
-        used = messages.use_of_limits(tx, lab.pool, at=at, day=day, hour_begins_on=day)[chip(1)]
+        used = messages.use_of_limits(tx, lab.pool, at=at, day=at.date())[chip(1)]
     assert (used.in_hour, used.oldest_in_hour) == (len(inside), inside[0])
 
 
@@ -211,6 +210,19 @@ def test_the_hour_of_a_limit_reaches_back_over_midnight_and_the_day_of_one_does_
     logged(lab, 1, 2, [midnight - HOUR, midnight - timedelta(minutes=49), midnight + SECOND])
     standing = explain_chip(lab.world, "0001")
     assert (standing.hour.used, standing.day.used) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("zone", "at"), [("Asia/Tokyo", "2026-03-10T23:00:30Z"), ("UTC", "2026-03-11T01:01:00Z")]
+)
+def test_what_was_sent_in_the_last_hour_counts_after_the_policy_has_gone_to_another_zone(
+    lab: Lab, zone: str, at: str
+) -> None:
+    lab.move_to(datetime.fromisoformat(at))
+    sent = [lab.now - timedelta(minutes=minutes) for minutes in (50, 30, 1)]
+    logged(lab, 1, 2, sent)
+    lab.with_policy(lab.world.policy.model_copy(update={"timezone": zone}))
+    assert explain_chip(lab.world, "0001").hour.used == len(sent)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.summary import summarise_cycle
 from warmup_pipeline.warmup.world import World
 from warmup_pipeline_tests.benchmarks.longlog import POOL, LongLog
-from warmup_pipeline_tests.support import MORNING, chip_row, rows_of, run_sql
+from warmup_pipeline_tests.support import MORNING, chip_row, open_lab, rows_of, run_sql
 
 STEPS = (
     derive_chip_metrics,
@@ -325,6 +325,27 @@ def test_a_chip_whose_row_was_edited_is_derived_anew_though_nothing_happens_to_i
             one.cycle([], len(STEPS))
         assert told[0].says() == told[1].says()
         assert check(told[0].world()).passed
+
+
+def test_a_days_first_cycle_that_broke_off_makes_no_right_warming_day_look_wrong(sqlite_store: Store) -> None:
+    before_midnight = datetime(2026, 3, 11, 2, 55, tzinfo=UTC)
+    with open_lab(sqlite_store, at=before_midnight) as lab:
+        lab.add([chip_row(number, days=5 + number) for number in range(1, 5)])
+        with sqlite_store.write() as tx:
+            rollups.begin(tx, lab.pool, at=lab.now)
+            assert rollups.go_on(tx, lab.pool)
+        lab.cycle()
+        for step in (*range(3), None):
+            lab.move_to(lab.now + timedelta(minutes=5))
+            cycle = lab.begin()
+            assert warming_day_is_current(lab.world, lab.pool).passed, (
+                "yesterday's are right until it has come to them"
+            )
+            derive_chip_metrics(lab.world, cycle)
+            derive_warming_day(lab.world, cycle)
+            assert warming_day_is_current(lab.world, lab.pool).passed, step
+        run_sql(sqlite_store, "UPDATE warming_day SET warming_day = warming_day - 1")
+        assert not warming_day_is_current(lab.world, lab.pool).passed, "yesterday's are wrong then"
 
 
 @pytest.mark.parametrize("age_days", [0.0, 3.3, 29.99, 31])

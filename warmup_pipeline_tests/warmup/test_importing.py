@@ -159,7 +159,7 @@ def test_history_counts_as_no_send_and_no_error(store: Store) -> None:
     assert rows(store, "SELECT count(*) FROM messages")[0][0] == 0
     with store.read() as tx:
         day = date(2026, 2, 20)
-        used = messages.use_of_limits(tx, "default", at=AUDITED_AT, day=day, hour_begins_on=day)
+        used = messages.use_of_limits(tx, "default", at=AUDITED_AT, day=day)
         assert used == {}
         found = derived.metrics(tx, "default")
     assert all(metrics.errors_24h == 0 and metrics.attempted == 0 for metrics in found.values())

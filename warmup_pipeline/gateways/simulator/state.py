@@ -199,7 +199,7 @@ class State:
         self.commit()
 
     def begin(self) -> None:
-        """Begin a transaction that no other process shares."""
+        """Begin a transaction that no other process shares; where there is no other, the first write begins it."""
         if not self._alone:
             self._db.execute("BEGIN IMMEDIATE")
 

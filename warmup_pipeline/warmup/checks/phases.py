@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from warmup_pipeline.domain.health import Severity, Verdict
+from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.phases import warming_day
 from warmup_pipeline.domain.values import Phase
 from warmup_pipeline.store import audit, derivations
@@ -32,11 +33,14 @@ def warming_day_is_current(world: World, only: str | None = None) -> Verdict:
     with world.store.read() as tx:
         scene = load_scene(tx, world, only, with_chips=True)
         stored = derived_store.warming_days(tx, only)
-        computed = audit.warming_days_computed_at(tx, only)
-    as_of = dict(scene.at)
-    for pool, tick in scene.finished.items():
-        if pool in as_of and scene.derives_later(pool, computed.get(pool)):
-            as_of[pool] = tick
+        days = audit.warming_days_are_of(tx, only)
+    # Where the first cycle of a day is under way and has not come to its warming days, they are yesterday's yet.
+    not_yet = {
+        pool: tick
+        for pool, tick in scene.finished.items()
+        if scene.is_running(pool) and days.get(pool) != local_day(scene.latest[pool].tick, world.policy.zone)
+    }
+    as_of = {**scene.at, **not_yet}
     for chip in scene.chips:
         right = warming_day(
             status=chip.status,
