@@ -57,12 +57,13 @@ def run(rows: int = 10_000, *, database: str = "sqlite", rounds: int = 5) -> Mea
     """Measure the bulk writes of a cycle.
 
     Args:
-        rows: rows of each write, and chips of the pool.
+        rows: rows of each write; the pool has twice as many chips.
         database: ``sqlite`` or ``postgresql``.
         rounds: how often.
     """
     taken: dict[str, list[tuple[float, float]]] = {}
-    with long_log(database, chip_count=rows, count=_PAST, per_day=20) as log:
+    # Each chip is at one end of one message of a cycle.
+    with long_log(database, chip_count=2 * rows, count=_PAST, per_day=20) as log:
         at = log.at
         for _ in range(rounds):
             at += timedelta(minutes=10)
@@ -118,7 +119,7 @@ def _writes(
             today=cycle.day,
             age_reference=row["created_at"],
         )
-        for row in log.rows
+        for row in log.rows[: len(sends)]
     }
     metric_rows = [
         {name: getattr(one, name) for name in derived.metric_columns}
