@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import ACCEPTED_STATES, LIMIT_STATES, Decision, MessageState
+from warmup_pipeline.store.chip_days import COLUMNS as CHIP_DAY_COLUMNS
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.schema import (
     activities,
@@ -139,18 +140,7 @@ def chips_now(tx: Transaction, pool: str) -> Rows:
 
 def standing(tx: Transaction, span: Span) -> Rows:
     """Return how each chip stood at the end of each day."""
-    names = (
-        "chip_id",
-        "day",
-        "status",
-        "phase",
-        "warming_day",
-        "trust_score",
-        "trust_level",
-        "hour_limit",
-        "day_limit",
-        "braked",
-    )
+    names = [name for name in CHIP_DAY_COLUMNS if name not in ("pool", "as_of")]
     return _rows(
         tx,
         sa.select(*(chip_days.c[name] for name in names))

@@ -103,10 +103,10 @@ class PoolFacts:
 
     def budget(self, chip_id: str) -> int:
         """Return the turns a chip can still promise today: its day limit less what is sent or reserved."""
-        return self.left_of(self.sender(chip_id), chip_id)
+        return self.budget_of(self.sender(chip_id), chip_id)
 
-    def left_of(self, sender: SenderFacts, chip_id: str) -> int:
-        """Return the same of a chip of which validation's facts are at hand."""
+    def budget_of(self, sender: SenderFacts, chip_id: str) -> int:
+        """Return the budget of a chip whose facts as a sender are at hand: they are not gathered again."""
         return max(0, sender.limits.day - sender.sent_in_day - self.reserved.get(chip_id, 0))
 
 

@@ -112,7 +112,7 @@ def _can_be_written_to(facts: PoolFacts, chip_id: str, cycle: Cycle) -> bool:
         and not sender.killed
         and sender.circuit.state is not CircuitState.OPEN
         and (sender.cooldown_until is None or sender.cooldown_until <= cycle.tick)
-        and facts.left_of(sender, chip_id) >= _RESPONDER_TURNS
+        and facts.budget_of(sender, chip_id) >= _RESPONDER_TURNS
     )
 
 

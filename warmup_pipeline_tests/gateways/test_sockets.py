@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from warmup_pipeline.domain.failures import Stage
@@ -102,3 +103,32 @@ def test_what_a_broken_connection_says_holds_no_address() -> None:
     assert reply.stage is Stage.AFTER_WRITE
     assert "127.0.0.1" not in reply.words
     assert "/x" not in reply.words
+
+
+class _Keeping(httpx.AsyncBaseTransport):
+    """Keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        return httpx.Response(200, content=b"{}")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+@pytest.mark.parametrize("base", ["http://gateway.test", "https://gateway.test:8443", "http://[::1]:80"])
+def test_a_request_without_a_body_has_the_headers_that_httpx_gives_it(base: str, method: str) -> None:
+    headers = {"apikey": "K", "Accept": "application/json"}
+    keeping = _Keeping()
+
+    async def ask() -> None:
+        link = Link(base, LinkLimits(), lambda: keeping)
+        await link.ask(Call(method, link.url("/instance/connectionState/one?x=1"), headers), instance="one")
+        await link.aclose()
+
+    asyncio.run(ask())
+    (asked,) = keeping.asked
+    plain = httpx.Request(method, f"{base}/instance/connectionState/one?x=1", headers=headers)
+    assert asked.headers.raw == plain.headers.raw
+    assert (asked.url, asked.read()) == (plain.url, b"")

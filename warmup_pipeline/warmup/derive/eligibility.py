@@ -107,7 +107,7 @@ def write_eligibility(tx: Transaction, world: World, scope: Scope, at: datetime)
         for chip_id, (chip, one) in facts.items()
         if chip.status not in (ChipStatus.BANNED, ChipStatus.CANCELLED)
     }
-    # Six criteria of each of thousands of chips.
+    # As sequences: there are several criteria of each of thousands of chips.
     rows: list[tuple[Any, ...]] = []
     for chip_id, one in found.items():
         if one.next is not None:

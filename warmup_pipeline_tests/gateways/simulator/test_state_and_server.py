@@ -24,6 +24,7 @@ from warmup_pipeline.gateways.simulator import (
     SimulatorSettings,
     run_in_thread,
 )
+from warmup_pipeline.gateways.simulator.state import State
 
 from .conftest import ANA, BIA, CLIENT_TOKEN, GLOBAL_KEY, INSTANCES, Clock, Start, redeclared
 
@@ -57,6 +58,24 @@ def test_the_state_survives_a_restart_on_the_same_file(start: Start, tmp_path: P
     assert second.state("dra") == "close"
     assert second.text("bia", ANA).status_code == 503
     assert second.text("ana", BIA).json()["key"]["id"] != wa_id
+
+
+@pytest.mark.parametrize("path", [":memory:", "state.db"])
+def test_what_a_broken_off_request_wrote_is_undone_and_what_was_committed_is_not(
+    tmp_path: Path, path: str
+) -> None:
+    state = State(path if path == ":memory:" else tmp_path / path)
+    state.begin()
+    assert state.increase("kept") == 1
+    state.commit()
+    state.begin()
+    state.increase("kept")
+    state.increase("undone")
+    state.rollback()
+    state.begin()
+    assert (state.counter("kept"), state.counter("undone")) == (1, 0)
+    state.commit()
+    state.close()
 
 
 def test_logical_time_survives_a_restart(start: Start, tmp_path: Path) -> None:
