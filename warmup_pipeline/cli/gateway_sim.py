@@ -53,6 +53,7 @@ def gateway_sim(
     """
     from warmup_pipeline.assembly import simulated_secret
     from warmup_pipeline.gateways.simulator import SimulatorCore, SimulatorSettings, run_in_thread
+    from warmup_pipeline.gateways.simulator.state import IN_MEMORY
 
     del session
     settings = SimulatorSettings(
@@ -66,7 +67,7 @@ def gateway_sim(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with SimulatorCore(settings, ":memory:" if state is None else state) as core:
+    with SimulatorCore(settings, IN_MEMORY if state is None else state) as core:
         try:
             running = run_in_thread(core, port, host=host)
         except OSError as error:

@@ -94,6 +94,12 @@ def _instant_of(value: str) -> datetime:
     return datetime.fromisoformat(value + "+00:00")
 
 
+def forget_instants() -> None:
+    """Remember no instant's text any more: for whoever goes through days that do not come back."""
+    _text_of.cache_clear()
+    _instant_of.cache_clear()
+
+
 def one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
     """Return the constraint that ``column`` holds a value of the enum ``values``."""
     words = ", ".join(f"'{v.value}'" for v in values)

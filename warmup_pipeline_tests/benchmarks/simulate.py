@@ -1,14 +1,15 @@
 """How long a simulated month takes, and whether memory stays flat over its days.
 
-Holds: :func:`run`. Do not add: thresholds for tests (a benchmark is measured, not asserted).
+Holds: :func:`run`, :func:`growth_mb`. Do not add: thresholds for tests (a benchmark is measured, not asserted).
 """
 
 from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ class Measured:
         cycles_run: cycles whose steps ran.
         messages: messages sent.
         peak_mb: peak resident memory of the process, MiB.
-        growth_mb: resident memory after the last day less that after the first third of the days, MiB;
-            what the result is then measured with is in ``peak_mb``.
+        growth_mb: see :func:`growth_mb`.
     """
 
     days: int
@@ -51,6 +51,19 @@ def _resident_mb() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+def growth_mb(seen: Sequence[tuple[datetime, float]]) -> float:
+    """Return what memory grew by once the first third of the time was over, MiB.
+
+    What a result is measured with after the last cycle is not in it, but in ``peak_mb``.
+
+    Args:
+        seen: virtual times in order, and the resident memory at each, MiB.
+    """
+    begins, ends = seen[0][0], seen[-1][0]
+    early = next(mb for at, mb in seen if at - begins >= (ends - begins) / 3)
+    return round(seen[-1][1] - early, 1)
+
+
 def run(days: int = 30, chips: int = 5, *, faults: str = "none", seed: int = 0) -> Measured:
     """Simulate a fresh pool and measure what it costs.
 
@@ -63,17 +76,10 @@ def run(days: int = 30, chips: int = 5, *, faults: str = "none", seed: int = 0) 
     settings = SimulationSettings(
         policy=load_policy("default"), days=days, faults=load_profile(faults), chips=chips, seed=seed
     )
-    early: list[float] = []
-    last = [0.0]
-    first: list[datetime] = []
+    seen: list[tuple[datetime, float]] = []
 
     def look(now: datetime) -> None:
-        if not first:
-            first.append(now)
-        if now.hour == 0 or not early:
-            last[0] = _resident_mb()
-        if not early and now - first[0] >= timedelta(days=days) / 3:
-            early.append(last[0])
+        seen.append((now, _resident_mb()))
 
     wall, cpu = time.perf_counter(), time.process_time()
     with simulate(settings, progress=look) as (_, result):
@@ -85,5 +91,5 @@ def run(days: int = 30, chips: int = 5, *, faults: str = "none", seed: int = 0) 
             cycles_run=result.cycles_run,
             messages=result.figures.messages,
             peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            growth_mb=round(last[0] - early[0], 1) if early else 0.0,
+            growth_mb=growth_mb(seen),
         )

@@ -19,7 +19,7 @@ from warmup_pipeline.gateways.simulator.evolution import EvolutionGateway
 from warmup_pipeline.gateways.simulator.faults import FaultBook, FaultRule, spoil
 from warmup_pipeline.gateways.simulator.network import Call, Network
 from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, SimulatorSettings
-from warmup_pipeline.gateways.simulator.state import State
+from warmup_pipeline.gateways.simulator.state import IN_MEMORY, State
 from warmup_pipeline.gateways.simulator.wire import Reply, Request, json_reply
 from warmup_pipeline.gateways.simulator.zapi import ZapiGateway
 
@@ -62,14 +62,15 @@ class SimulatorCore:
 
     Args:
         settings: keys, seed, latency, clock.
-        path: the state's SQLite file, or ``:memory:``. Several processes may share a file.
+        path: the state's SQLite file, which several processes may share; or that of a state that is gone with
+            this one (``state.IN_MEMORY``, ``state.SPILLED``).
         instances: declared at once, as by :meth:`declare`.
     """
 
     def __init__(
         self,
         settings: SimulatorSettings | None = None,
-        path: str | Path = ":memory:",
+        path: str | Path = IN_MEMORY,
         instances: Iterable[SimulatedInstance] = (),
     ) -> None:
         self.settings = settings or SimulatorSettings()

@@ -162,23 +162,28 @@ _INSERT_MESSAGE: Final = "INSERT INTO messages ({}) VALUES ({})".format(  # noqa
 )
 _BUSY_TIMEOUT_S: Final = 30.0
 
+IN_MEMORY: Final = ":memory:"
+"""A state that is gone with its process, all of it in memory."""
+SPILLED: Final = ""
+"""A state that is gone with its process: SQLite keeps it in a file that nobody else can open, a little in memory."""
+
 
 class State:
     """The tables, behind questions in the simulator's words. Not thread-safe: the core holds a lock.
 
     Args:
-        path: the database file (its folder is created), or ``:memory:``.
+        path: the database file (its folder is created), :data:`IN_MEMORY` or :data:`SPILLED`.
     """
 
-    def __init__(self, path: str | Path = ":memory:") -> None:
+    def __init__(self, path: str | Path = IN_MEMORY) -> None:
         self.path = str(path)
-        self._alone = self.path == ":memory:"
+        self._alone = self.path in (IN_MEMORY, SPILLED)
         """Nobody else writes: what was read holds until this process writes."""
         self._known: dict[Any, Any] = {}
         self._known_at = -1
         self._settled: tuple[int, int] | None = None
         self._instances: dict[tuple[str, str] | int, Instance] = {}
-        if self.path != ":memory:":
+        if not self._alone:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(
             self.path,
@@ -189,7 +194,7 @@ class State:
             cached_statements=256,
         )
         # Losing power may lose the simulated world; a killed process may not, and does not.
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute(f"PRAGMA journal_mode={'MEMORY' if self._alone else 'WAL'}")
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.execute("PRAGMA temp_store=MEMORY")
         self.begin()

@@ -19,6 +19,7 @@ from warmup_pipeline.domain.values import DEFAULT_POOL
 from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.store import timelapse as timelapse_store
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.types import forget_instants
 from warmup_pipeline.warmup import lifecycle
 from warmup_pipeline.warmup.checks import CHECKS, note_verdicts
 from warmup_pipeline.warmup.claim import claim_due
@@ -225,6 +226,8 @@ class Timelapse:
         self.cycles_run += 1
         if self.is_last_of_day(tick):
             self.check(cycle)
+            # Memory is to stay as it is over the days.
+            forget_instants()
         return cycle
 
     def is_last_of_day(self, tick: datetime) -> bool:

@@ -22,6 +22,7 @@ from warmup_pipeline.domain.values import DEFAULT_POOL, ConnectionState, Provide
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, SimulatorSettings
+from warmup_pipeline.gateways.simulator.state import SPILLED
 from warmup_pipeline.store import activities, chips, connections, pools, rollups
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
@@ -94,7 +95,7 @@ def open_timelapse(
                 SimulatorSettings(
                     evolution_key=_KEY, zapi_client_token=_KEY, seed=settings.seed, clock=clock.now
                 ),
-                ":memory:",
+                SPILLED,
             )
         )
         unreachable: set[str] = set()

@@ -24,7 +24,7 @@ from warmup_pipeline.gateways.simulator import (
     SimulatorSettings,
     run_in_thread,
 )
-from warmup_pipeline.gateways.simulator.state import State
+from warmup_pipeline.gateways.simulator.state import IN_MEMORY, SPILLED, State
 
 from .conftest import ANA, BIA, CLIENT_TOKEN, GLOBAL_KEY, INSTANCES, Clock, Start, redeclared
 
@@ -60,11 +60,11 @@ def test_the_state_survives_a_restart_on_the_same_file(start: Start, tmp_path: P
     assert second.text("ana", BIA).json()["key"]["id"] != wa_id
 
 
-@pytest.mark.parametrize("path", [":memory:", "state.db"])
+@pytest.mark.parametrize("path", [IN_MEMORY, SPILLED, "state.db"])
 def test_what_a_broken_off_request_wrote_is_undone_and_what_was_committed_is_not(
     tmp_path: Path, path: str
 ) -> None:
-    state = State(path if path == ":memory:" else tmp_path / path)
+    state = State(tmp_path / path if path == "state.db" else path)
     state.begin()
     assert state.increase("kept") == 1
     state.commit()
