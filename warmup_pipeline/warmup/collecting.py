@@ -1,6 +1,7 @@
-"""Putting Python's collector of reference cycles off while a step makes rows by the thousand.
+"""Putting Python's collector of reference cycles off while rows are made by the thousand.
 
-Holds: :func:`collecting_later`. Do not add: settings of the collector for the whole process.
+Holds: :func:`collecting_later`, for one step, and :func:`collecting_seldom`, for thousands of cycles one after
+the other. Do not add: settings of the collector that outlast what they are for.
 
 The collector looks for objects that only refer to each other, each time some hundreds of objects more have
 been made than gone, and now and then through everything there is. A derivation of ten thousand chips makes
@@ -11,12 +12,16 @@ looking through them again and again cost as much as deriving them.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 Asked = ParamSpec("Asked")
 Made = TypeVar("Made")
+
+_SELDOM: Final = 20_000
+"""Objects more before the collector looks at the newest ones: a cycle of 50 chips leaves about a thousand."""
 
 
 def collecting_later(step: Callable[Asked, Made]) -> Callable[Asked, Made]:
@@ -34,3 +39,16 @@ def collecting_later(step: Callable[Asked, Made]) -> Callable[Asked, Made]:
                 gc.enable()
 
     return run
+
+
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """Have the collector look seldom, and never at what was there before; afterwards as it was."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_SELDOM, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from warmup_pipeline.domain.circuit import CLOSED, Circuit
 from warmup_pipeline.domain.values import (
@@ -64,9 +64,9 @@ def next_recovery(attempts: int, at: datetime) -> datetime:
     return at + (RECOVER_EVERY if attempts < FREQUENT_ATTEMPTS else RECOVER_SELDOM)
 
 
-def _soonest_recovery(row: Connection) -> datetime | None:
+def _soonest_recovery(last: datetime | None) -> datetime | None:
     """Return when a session that is back may be recovered again: one that flaps is not restarted each time."""
-    return None if row.last_recovery_at is None else row.last_recovery_at + RECOVER_EVERY
+    return None if last is None else last + RECOVER_EVERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,47 +294,51 @@ def _connection_after(
     state = observation.state if definite else before.state
     was_down = before.state in (ConnectionState.CLOSED, ConnectionState.CONNECTING)
     was_away = was_down and not _closed_by_a_send(before)
-    after = replace(
-        before,
-        asked_at=tick,
-        state=state,
-        since=tick if state is not before.state else before.since,
-        observed_at=tick if definite else before.observed_at,
-        detail=observation.detail,
-        needs_person=observation.needs_person
+    tried = _attempted(world, before, one, tick)
+    after: dict[str, Any] = {
+        "asked_at": tick,
+        "state": state,
+        "since": tick if state is not before.state else before.since,
+        "observed_at": tick if definite else before.observed_at,
+        "detail": observation.detail,
+        "needs_person": observation.needs_person
         or (one.recovery.needs_person if one.recovery else None)
         # A final disconnection says why by webhook only (contract 1.16).
         or (said.needs_person if said is not None and said.state is state else None)
         # What the last attempt asked of a person stands until the next one.
         or (before.needs_person if was_down and one.recovery is None else None),
-        gateway_error=None,
-        gateway_error_cycle_id=None,
-    )
-    if one.recovery is not None or one.recovery_error is not None:
-        attempts = before.recovery_attempts + 1
-        action = one.recovery.action if one.recovery else "attempt"
-        detail = one.recovery.detail if one.recovery else str(one.recovery_error)
-        after = replace(
-            after,
-            recovery_attempts=attempts,
-            last_recovery_at=tick,
-            last_recovery_action=action,
-            last_recovery_detail=world.redactor.text(detail),
-            next_recovery_at=next_recovery(attempts, tick),
-        )
-    if after.state is ConnectionState.OPEN:
+        "gateway_error": None,
+        "gateway_error_cycle_id": None,
+        **tried,
+    }
+    if state is ConnectionState.OPEN:
         came_back = was_away or one.recovery is not None
+        action = tried.get("last_recovery_action", before.last_recovery_action)
+        after |= {
+            "needs_person": None,
+            "recovered_at": tick if came_back else before.recovered_at,
+            "last_error_at": None if came_back else before.last_error_at,
+        }
         # A session that was dead though it said open is not alive because it says so.
-        doubtful = after.last_recovery_action == ZOMBIE_RESTART and one.chip.id not in alive
-        after = replace(
-            after,
-            needs_person=None,
-            recovery_attempts=after.recovery_attempts if doubtful else 0,
-            next_recovery_at=after.next_recovery_at if doubtful else _soonest_recovery(after),
-            recovered_at=tick if came_back else before.recovered_at,
-            last_error_at=None if came_back else before.last_error_at,
-        )
-    return after
+        if action != ZOMBIE_RESTART or one.chip.id in alive:
+            last = tried.get("last_recovery_at", before.last_recovery_at)
+            after |= {"recovery_attempts": 0, "next_recovery_at": _soonest_recovery(last)}
+    return replace(before, **after)
+
+
+def _attempted(world: World, before: Connection, one: Seen, tick: datetime) -> dict[str, Any]:
+    """Return what an attempt to bring a session back changes; nothing where none was made."""
+    if one.recovery is None and one.recovery_error is None:
+        return {}
+    attempts = before.recovery_attempts + 1
+    detail = one.recovery.detail if one.recovery else str(one.recovery_error)
+    return {
+        "recovery_attempts": attempts,
+        "last_recovery_at": tick,
+        "last_recovery_action": one.recovery.action if one.recovery else "attempt",
+        "last_recovery_detail": world.redactor.text(detail),
+        "next_recovery_at": next_recovery(attempts, tick),
+    }
 
 
 def _welcome_back(tx: Transaction, cycle: Cycle, returned: Sequence[Chip]) -> None:

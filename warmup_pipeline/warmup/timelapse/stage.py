@@ -28,6 +28,7 @@ from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.scratch import scratch_store
 from warmup_pipeline.warmup.activities.registry import default_registry
+from warmup_pipeline.warmup.collecting import collecting_seldom
 from warmup_pipeline.warmup.demo import STARTS_AT
 from warmup_pipeline.warmup.derive.standing import derive_standing
 from warmup_pipeline.warmup.importing import import_pool
@@ -157,7 +158,8 @@ def simulate(
     with open_timelapse(settings, store=store) as timelapse:
         if progress is not None:
             progress(timelapse.begins_at)
-        timelapse.run_until(timelapse.begins_at + timedelta(days=settings.days), progress=progress)
+        with collecting_seldom():
+            timelapse.run_until(timelapse.begins_at + timedelta(days=settings.days), progress=progress)
         result = measure_result(timelapse, settings, wall_s=time.perf_counter() - began)
         yield Simulation(timelapse.world.store, result)
 
