@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from warmup_pipeline.warmup.collecting import collecting_later
+from warmup_pipeline.warmup.collecting import collecting_later, collecting_seldom
 
 
 @collecting_later
@@ -32,3 +32,22 @@ def test_where_somebody_has_switched_it_off_it_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def _within(*, fails: bool) -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with collecting_seldom():
+        assert gc.isenabled()
+        assert gc.get_threshold()[0] > before[0]
+        assert gc.get_freeze_count() > frozen
+        if fails:
+            raise LookupError
+
+
+def test_after_many_cycles_the_collector_looks_as_often_as_before_and_at_everything() -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    _within(fails=False)
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, frozen)
+    with pytest.raises(LookupError):
+        _within(fails=True)
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, frozen)

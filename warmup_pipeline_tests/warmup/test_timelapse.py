@@ -31,7 +31,7 @@ from warmup_pipeline.gateways.simulator import (
     SimulatorSettings,
 )
 from warmup_pipeline.gateways.simulator.wire import Request
-from warmup_pipeline.store import counts
+from warmup_pipeline.store import counts, types
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.timelapse import (
@@ -423,6 +423,18 @@ def test_a_pool_begins_at_the_moment_of_its_export_or_is_moved_to_the_one_asked(
         assert timelapse.now == BEGINS + timedelta(days=30)
         (oldest,) = rows_of(timelapse.world.store, "SELECT min(warming_started_at) AS at FROM chips")
         assert oldest["at"].startswith("2025-12-18")
+
+
+def test_what_is_kept_in_memory_of_a_day_goes_with_it() -> None:
+    with open_timelapse(asked(pool_dir=AUDIT, days=2)) as timelapse:
+        kept = []
+        for day in (1, 2):
+            # 23:55 here; the first tick of the next day comes after it.
+            timelapse.run_until(datetime(2026, 2, 20 + day, 2, 55, tzinfo=UTC))
+            before = types._instant_of.cache_info().currsize
+            timelapse.step()
+            kept.append((before, types._instant_of.cache_info().currsize))
+    assert all(after < before / 4 for before, after in kept), kept
 
 
 def test_a_restricted_chip_is_degraded_braked_and_comes_back_only_after_a_day_without_an_error() -> None:

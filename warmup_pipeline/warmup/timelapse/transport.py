@@ -72,7 +72,7 @@ def _whole(status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> ht
     return httpx.Response(status, headers=headers, content=body)
 
 
-_kept = functools.lru_cache(maxsize=2048)(_whole)
+_kept = functools.lru_cache(maxsize=512)(_whole)
 """Most answers say what the same chip's last one said: made once, and read to its end then, so that nobody who reads
 it again changes it."""
 
