@@ -43,12 +43,18 @@ def collecting_later(step: Callable[Asked, Made]) -> Callable[Asked, Made]:
 
 @contextmanager
 def collecting_seldom() -> Iterator[None]:
-    """Have the collector look seldom, and never at what was there before; afterwards as it was."""
-    before = gc.get_threshold()
+    """Have the collector look seldom, and never at what was there before; afterwards as often as it did.
+
+    Where somebody had put objects out of its sight already, those of before stay out of it with them.
+    """
+    before, was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     gc.freeze()
-    gc.set_threshold(_SELDOM, *before[1:])
+    if before[0]:
+        # 0: it does not look by itself at all, and is not made to.
+        gc.set_threshold(_SELDOM, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        if not was_frozen:
+            gc.unfreeze()

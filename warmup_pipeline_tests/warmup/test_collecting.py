@@ -51,3 +51,23 @@ def test_after_many_cycles_the_collector_looks_as_often_as_before_and_at_everyth
     with pytest.raises(LookupError):
         _within(fails=True)
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, frozen)
+
+
+def test_what_somebody_put_out_of_the_collectors_sight_stays_out_of_it() -> None:
+    gc.freeze()
+    try:
+        with collecting_seldom():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_a_collector_that_does_not_look_by_itself_is_not_made_to() -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        with collecting_seldom():
+            assert gc.get_threshold()[0] == 0
+    finally:
+        gc.set_threshold(*before)
