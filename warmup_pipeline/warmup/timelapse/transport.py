@@ -62,7 +62,7 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
         if wire.reset is not None:
             raise httpx.ReadError("connection reset by peer")
         if wire.truncate_at is None and wire.drip_bytes_per_s is None:
-            whole = _whole if len(reply.body) > _KEPT_BYTES else _kept
+            whole = _kept if request.method == "GET" and len(reply.body) <= _KEPT_BYTES else _whole
             return whole(reply.status, tuple(reply.headers.items()), reply.body)
         return httpx.Response(reply.status, headers=dict(reply.headers), stream=_Halting(reply))
 
@@ -72,9 +72,9 @@ def _whole(status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> ht
     return httpx.Response(status, headers=headers, content=body)
 
 
-_kept = functools.lru_cache(maxsize=512)(_whole)
-"""Most answers say what the same chip's last one said: made once, and read to its end then, so that nobody who reads
-it again changes it."""
+_kept = functools.lru_cache(maxsize=2048)(_whole)
+"""Most answers to a question say what the same chip's last one said: made once, and read to its end then, so that
+nobody who reads it again changes it. A send's says something else each time."""
 
 
 @functools.lru_cache(maxsize=256)
