@@ -111,11 +111,6 @@ class GatewayHub:
         except KeyError:
             raise RuntimeError("the gateway hub is not open: use it as an async context manager") from None
 
-    def lose_time(self, seconds: float) -> None:
-        """Give every request that is out the time back in which this event loop stood still."""
-        for link in self._links:
-            link.lose_time(seconds)
-
     def _link(self, base_url: str) -> Link:
         link = Link(base_url, self._limits, self._transport_factory)
         self._links.append(link)

@@ -303,12 +303,11 @@ class Link:
         self._latest_start = None if limits.not_after is None else limits.not_after - limits.deadline
         self._timeouts = {
             "connect": min(CONNECT_S, limits.deadline),
-            # What a request takes in all is bounded by one deadline, which can be moved.
+            # What a request takes in all is bounded by one deadline.
             "read": None,
             "write": None,
             "pool": None,
         }
-        self._deadlines: set[asyncio.Timeout] = set()
 
     def url(self, path: str) -> str:
         """Return the address of ``path``, which begins with a slash."""
@@ -317,18 +316,6 @@ class Link:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
-
-    def lose_time(self, seconds: float) -> None:
-        """Give the requests that are out the time back in which nobody in this event loop could listen.
-
-        To be called by whoever stood still (a write that waited for the database), before the loop goes on: an
-        answer that came meanwhile is read, and not taken for none.
-        """
-        for deadline in self._deadlines:
-            at = deadline.when()
-            # One that has run out in this very moment stays so: it cannot be moved any more.
-            if at is not None and not deadline.expired():
-                deadline.reschedule(at + seconds)
 
     async def ask(self, call: Call, *, instance: str) -> Reply:
         """Make a request, and one retry where the gateway certainly did not act.
@@ -378,8 +365,7 @@ class Link:
         body = bytearray()
         try:
             # The transport's own timeouts begin anew with every byte; this one does not.
-            async with asyncio.timeout(self._limits.deadline) as deadline:
-                self._deadlines.add(deadline)
+            async with asyncio.timeout(self._limits.deadline):
                 response = await self._transport.handle_async_request(request)
                 status = response.status_code
                 if not 200 <= status < 300:
@@ -400,8 +386,6 @@ class Link:
                 return Answer(status, bytes(body[: call.max_bytes]), retry_after)
             stage = progress.reached(error) if status is None else Stage.AFTER_WRITE
             return Silence(stage, self._words(error, stage), error, status=status)
-        finally:
-            self._deadlines.discard(deadline)
         return Answer(status, bytes(body), retry_after)
 
     def _words(self, error: BaseException, stage: Stage) -> str:

@@ -172,6 +172,9 @@ def new_engine(url: URL) -> Engine:
     if sqlite:
         if url.database in (None, "", ":memory:"):
             options |= {"poolclass": sa.StaticPool}
+        else:
+            # A connection forgets the pages it keeps whenever another one has written.
+            options |= {"pool_use_lifo": True}
         options |= {"connect_args": {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}}
         # A cycle has more statements than the driver keeps by itself (128): each would be parsed each time.
         options["connect_args"]["cached_statements"] = _STATEMENTS_KEPT

@@ -1,7 +1,8 @@
 """How a step talks to the gateways: one event loop, one hub, for the step's length.
 
-Holds: :func:`run_in_loop`, :func:`open_hub`, :func:`channel_of`, :func:`run_together`. HTTP clients live inside one
-event loop and are closed with it (root cause 5 was a client that outlived its loop).
+Holds: :func:`run_in_loop`, :func:`open_hub`, :func:`channel_of`, :func:`run_together`, :func:`aside`,
+:func:`undisturbed`. HTTP clients live inside one event loop and are closed with it (root cause 5 was a client that
+outlived its loop).
 """
 
 from __future__ import annotations
@@ -144,6 +145,37 @@ async def run_together(
         # An interruption by Dagster is put into a group: as one of many nobody would know it for what it is.
         raise several.exceptions[0] from None
     return [found[place] for place in range(len(all_items))]
+
+
+async def aside(world: World, work: Callable[[], ResultT]) -> ResultT:
+    """Do what waits for the database in a thread of its own, while the gateways are listened to.
+
+    In virtual time it is done at once: no time passes in it.
+
+    Raises:
+        asyncio.CancelledError: whoever waited is cut off; told when the work has ended, for no thread can be.
+    """
+    if world.loop is not None:
+        return work()
+    return await undisturbed(asyncio.to_thread(work))
+
+
+async def undisturbed(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Do what must not be left half done to its end, whoever cuts it off meanwhile.
+
+    Raises:
+        asyncio.CancelledError: it was cut off; what it may have failed with is the cause.
+    """
+    doing = asyncio.create_task(work)
+    cut_off: asyncio.CancelledError | None = None
+    while not doing.done():
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError as error:
+            cut_off = error
+    if cut_off is not None:
+        raise cut_off from (None if doing.cancelled() else doing.exception())
+    return doing.result()
 
 
 def is_interruption(error: BaseException) -> bool:

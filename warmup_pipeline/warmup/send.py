@@ -5,8 +5,8 @@ Holds: :func:`send_messages`. Protocol (docs/send-protocol.md has the whole of i
 1. Approvals are spent and messages written down as ``sending`` in one transaction, a batch at a
    time, before any HTTP call of the batch begins. A message without an approval cannot be written.
    Whether sending is switched off is asked before each batch and every second.
-2. Calls go out concurrently; a batch begins before the last of the one before have come back, so that a
-   slow instance delays nobody else. An outcome is recorded at least every second or 500 outcomes.
+2. Calls go out concurrently; a batch is written down while the one before is out, so that neither a slow
+   instance nor the database delays anybody else. An outcome is recorded at least every second or 500 outcomes.
 3. What could not be begun (the gateway went down, the cycle is near its end, sending was switched
    off) is withdrawn: its message row is removed, its approval lapses, its activity is due again.
 4. A bug in our own code stops nothing else: the step finishes the rest, then fails with every
@@ -16,9 +16,9 @@ Holds: :func:`send_messages`. Protocol (docs/send-protocol.md has the whole of i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from warmup_pipeline.domain.values import (
     ActivityState,
@@ -39,11 +39,13 @@ from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.approved import Approved, Tally, load_approved
 from warmup_pipeline.warmup.gateway_step import (
+    aside,
     channel_of,
     is_interruption,
     open_hub,
     run_in_loop,
     seconds_left,
+    undisturbed,
 )
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.outcomes import Outcome, message_id, record_outcomes
@@ -57,11 +59,13 @@ from warmup_pipeline.warmup.withdrawing import (
 )
 from warmup_pipeline.warmup.world import StepReport, World
 
-FLUSH_EVERY_S: Final = 1.0
-FLUSH_AT: Final = ROWS_PER_STATEMENT
+ResultT = TypeVar("ResultT")
 
-NEXT_BATCH_AT: Final = 100
-"""Calls that may still be out when the next batch begins: about as many as go out at one time."""
+NOTE_EVERY_S: Final = 1.0
+NOTE_AT: Final = ROWS_PER_STATEMENT
+
+NEXT_BATCH_AT: Final = ROWS_PER_STATEMENT
+"""Calls that may still be out when the next batch is written down: so many that some are while it is."""
 
 DATABASE_MAY_BE_AWAY_S: Final = 15.0
 """Seconds that noting outcomes waits for a database that is away: within the time kept at a cycle's end."""
@@ -141,46 +145,47 @@ class _Sender:
         self._phones = {chip.id: chip.phone for chip in approved.standing.chips.values()}
         self._outcomes: list[Outcome] = []
         self._killed = operators.KillSwitches(everything=False, pools=frozenset(), chips=frozenset())
-        self._hub: GatewayHub | None = None
+        self._database = asyncio.Lock()
+        self._many = asyncio.Event()
+        self._all_ended = False
 
     async def run(self) -> None:
         """Send everything, then perform the actions."""
         async with open_hub(self._world, self._cycle) as hub:
-            self._hub = hub
             await self._send_all(hub)
-            wanted = self._still_wanted(hub, list(self._approved.actions))
+            wanted = await self._still_wanted(hub, list(self._approved.actions))
             not_begun = await perform(self._world, self._cycle, hub, self._approved, wanted, self._tally)
             for reason, some in sorted(not_begun.items()):
-                self._withdraw(some, reason)
+                await self._withdraw(some, reason)
+
+    async def _aside(self, work: Callable[[], ResultT]) -> ResultT:
+        """Do what waits for the database, one thing at a time, while the gateways are listened to."""
+        # Two would only wait for each other there: each holds the pool.
+        async with self._database:
+            return await aside(self._world, work)
 
     # -- sends ---------------------------------------------------------------------------------
 
     async def _send_all(self, hub: GatewayHub) -> None:
-        """Send batch by batch; the next one begins while the last calls of the one before are still out.
+        """Send batch by batch; the next one begins while calls of the one before are still out.
 
         So one slow instance holds up nobody but itself.
         """
         sends = self._approved.sends
         calls = _UnderWay()
         problems: list[BaseException] = []
-        flusher = asyncio.create_task(self._flush_now_and_then())
+        noting = asyncio.create_task(self._note_now_and_then())
         try:
             for start in range(0, len(sends), ROWS_PER_STATEMENT):
                 await calls.until_few()
-                self._begin_batch(hub, sends[start : start + ROWS_PER_STATEMENT], calls)
+                batch = sends[start : start + ROWS_PER_STATEMENT]
+                # What is written down is begun, too.
+                await undisturbed(self._begin_batch(hub, batch, calls))
         except Exception as error:  # noqa: BLE001 (raised below, with whatever else went wrong)
             problems.append(error)
         finally:
             # Whatever happened: none is cut off in the middle of its call, and what came of each is noted.
-            problems += await calls.ended()
-            flusher.cancel()
-            (ended,) = await asyncio.gather(flusher, return_exceptions=True)
-            if isinstance(ended, BaseException) and is_interruption(ended):
-                problems.append(ended)
-            try:
-                await self._flush_for_good()
-            except Exception as error:  # noqa: BLE001 (as above)
-                problems.append(error)
+            problems += await undisturbed(self._end(calls, noting))
         for problem in problems:
             if is_interruption(problem):
                 raise problem
@@ -190,35 +195,37 @@ class _Sender:
         if problems:
             raise BaseExceptionGroup("sending failed", problems)
 
-    def _begin_batch(self, hub: GatewayHub, batch: Sequence[Approval], calls: _UnderWay) -> None:
-        with self._standing_still():
-            batch = self._still_wanted(hub, batch)
-            if not batch:
-                return
-            ready, broken = self._compose(batch)
-            self._write_down(hub, ready)
+    async def _end(self, calls: _UnderWay, noting: asyncio.Task[None]) -> list[BaseException]:
+        """Wait until no call is out and every outcome is noted; returns what went wrong."""
+        problems = await calls.ended()
+        self._all_ended = True
+        self._many.set()
+        (ended,) = await asyncio.gather(noting, return_exceptions=True)
+        if isinstance(ended, BaseException) and is_interruption(ended):
+            problems.append(ended)
+        try:
+            await self._note_for_good()
+        except Exception as error:  # noqa: BLE001 (told with the rest)
+            problems.append(error)
+        return problems
+
+    async def _begin_batch(self, hub: GatewayHub, batch: Sequence[Approval], calls: _UnderWay) -> None:
+        wanted = await self._still_wanted(hub, batch)
+        if not wanted:
+            return
+        ready, broken = self._compose(wanted)
+        await self._aside(lambda: self._write_down(hub, ready))
         for approval, content, *_ in ready:
             calls.begin(self._send_one(hub, approval, content))
         for approval, error in broken:
-            self._bug_before_sending(approval, error)
+            await self._bug_before_sending(approval, error)
 
-    @contextmanager
-    def _standing_still(self) -> Iterator[None]:
-        """Do what nobody can listen to the gateways during, and give the calls that are out the time back."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        try:
-            yield
-        finally:
-            if self._hub is not None:
-                self._hub.lose_time(clock() - began)
-
-    def _still_wanted(self, hub: GatewayHub, batch: Sequence[Approval]) -> list[Approval]:
+    async def _still_wanted(self, hub: GatewayHub, batch: Sequence[Approval]) -> list[Approval]:
         """Return what may still go; withdraw the rest. Asked before every batch."""
         if seconds_left(self._world, self._cycle) <= 0:
-            self._withdraw(batch, OUT_OF_TIME)
+            await self._withdraw(batch, OUT_OF_TIME)
             return []
-        self._ask_switches()
+        await self._aside(self._ask_switches)
         off, down, wanted = [], [], []
         for approval in batch:
             if self._killed.covers(self._cycle.pool, approval.sender_chip_id):
@@ -227,8 +234,8 @@ class _Sender:
                 down.append(approval)
             else:
                 wanted.append(approval)
-        self._withdraw(off, SWITCHED_OFF)
-        self._withdraw(down, GATEWAY_DOWN)
+        await self._withdraw(off, SWITCHED_OFF)
+        await self._withdraw(down, GATEWAY_DOWN)
         return wanted
 
     def _ask_switches(self) -> None:
@@ -333,28 +340,30 @@ class _Sender:
             )
         else:
             self._outcomes.append(Outcome(approval, accepted=accepted))
-        if len(self._outcomes) >= FLUSH_AT:
-            self._flush_if_possible()
+        if len(self._outcomes) == NOTE_AT:
+            self._many.set()
 
-    async def _flush_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_EVERY_S)
-            self._flush_if_possible(look=True)
+    async def _note_now_and_then(self) -> None:
+        while not self._all_ended:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTE_EVERY_S):
+                    await self._many.wait()
+            self._many.clear()
+            if not self._all_ended:
+                await self._note_if_possible()
 
-    def _flush_if_possible(self, *, look: bool = False) -> None:
+    async def _note_if_possible(self) -> None:
         try:
-            with self._standing_still():
-                if look:
-                    self._ask_switches()
-                self._flush()
+            await self._aside(self._ask_switches)
+            await self._note()
         except StoreError as error:
-            # The outcomes are kept and noted by the next flush; the last one is not content with less.
+            # The outcomes are kept and noted by the next try; the last one is not content with less.
             said = "Outcomes could not be noted yet: " + self._world.redactor.text(str(error))
             self._world.log.warning(said)
-        except Exception as error:  # noqa: BLE001 (kept as well; the last flush raises what is still wrong)
+        except Exception as error:  # noqa: BLE001 (kept as well; the last try raises what is still wrong)
             self._world.log.failure("Outcomes could not be noted yet", self._world.redactor.traceback(error))
 
-    async def _flush_for_good(self) -> None:
+    async def _note_for_good(self) -> None:
         """Note every outcome; a database that is away for a moment is waited for.
 
         What cannot be noted stays ``sending``: the next cycle asks the gateways about it.
@@ -366,24 +375,30 @@ class _Sender:
         give_up = loop.time() + DATABASE_MAY_BE_AWAY_S
         while True:
             try:
-                self._flush()
+                await self._note()
             except StoreError:
                 if loop.time() >= give_up:
                     raise
-                await asyncio.sleep(FLUSH_EVERY_S)
+                await asyncio.sleep(NOTE_EVERY_S)
             else:
                 return
 
-    def _flush(self) -> None:
-        outcomes = tuple(self._outcomes)
+    async def _note(self) -> None:
+        """Write down the outcomes there are. One at a time does so."""
+        outcomes, self._outcomes = self._outcomes, []
         if not outcomes:
             return
         done = [o for o in outcomes if o.withdrawn is None]
-        record_outcomes(self._world, self._cycle, done, self._approved.standing)
-        for reason in sorted({o.withdrawn for o in outcomes if o.withdrawn is not None}):
-            self._withdraw([o.approval for o in outcomes if o.withdrawn == reason], reason)
-        # Only now: what failed in between is done again, and what is noted already is left alone then.
-        del self._outcomes[: len(outcomes)]
+        try:
+            await self._aside(
+                lambda: record_outcomes(self._world, self._cycle, done, self._approved.standing)
+            )
+            for reason in sorted({o.withdrawn for o in outcomes if o.withdrawn is not None}):
+                await self._withdraw([o.approval for o in outcomes if o.withdrawn == reason], reason)
+        except BaseException:
+            # What failed in between is done again, and what is noted already is left alone then.
+            self._outcomes[:0] = outcomes
+            raise
         for outcome in done:
             self._count(outcome)
 
@@ -401,13 +416,16 @@ class _Sender:
         self._tally.notes.append(title.splitlines()[0])
         self._world.log.failure(title, outcome.traceback or "")
 
-    def _bug_before_sending(self, approval: Approval, error: Exception) -> None:
+    async def _bug_before_sending(self, approval: Approval, error: Exception) -> None:
         """Our own code raised while a turn was being made: nothing was sent, nobody's fault but ours."""
         traceback = self._world.redactor.traceback(error)
         self._tally.bugs.append(error)
         self._tally.failed[FailureClass.BUG.value] += 1
         last4 = self._approved.standing.chips[approval.sender_chip_id].last4
         self._world.log.failure(f"…{last4}: making a turn failed in our own code", traceback)
+        await self._aside(lambda: self._take_back_broken(approval, traceback))
+
+    def _take_back_broken(self, approval: Approval, traceback: str) -> None:
         with self._world.store.write() as tx:
             validations.lapse(tx, [approval.id])
             conversations.close(tx, {approval.conversation_id or "": "our_own_bug"}, at=self._cycle.tick)
@@ -418,10 +436,12 @@ class _Sender:
             if pair is not None and pair.partner_activity_id is not None:
                 activity_store.release(tx, [pair.partner_activity_id])
 
-    def _withdraw(self, approvals: Sequence[Approval], reason: str) -> None:
+    async def _withdraw(self, approvals: Sequence[Approval], reason: str) -> None:
         """Take back what was certainly not begun."""
         if approvals:
-            text = withdraw(self._world, self._cycle, self._approved, approvals, reason)
+            text = await self._aside(
+                lambda: withdraw(self._world, self._cycle, self._approved, approvals, reason)
+            )
             self._tally.withdrawn[reason] += len(approvals)
             self._say(text)
 

@@ -6,7 +6,6 @@ Trap guarded: a retry of something that was already sent doubles a real person's
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -22,8 +21,6 @@ from warmup_pipeline.gateways.link import (
     MAX_ANSWER,
     Answer,
     Call,
-    Link,
-    LinkLimits,
     Silence,
 )
 from warmup_pipeline.gateways.sockets import SocketTransport
@@ -474,28 +471,6 @@ def test_a_silence_keeps_the_exception_it_came_from() -> None:
     assert Evidence(reply.stage).stage is Stage.AFTER_WRITE
 
 
-def test_an_answer_that_came_while_nobody_listened_is_read_and_not_taken_for_none() -> None:
-    async def scenario() -> Accepted:
-        given = asyncio.Event()
-
-        async def answers_when_told(
-            seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-        ) -> None:
-            given.set()
-            await TAKEN(seen, reader, writer)
-
-        async with wired(answers_when_told, deadline=0.5) as (_, hub):
-            call = asyncio.create_task(send(hub))
-            await given.wait()
-            began = time.monotonic()
-            while time.monotonic() < began + 0.7:
-                pass  # a write that waits for the database: this loop stands still beyond the deadline
-            hub.lose_time(time.monotonic() - began)
-            return await call
-
-    assert asyncio.run(scenario()).message_id == EVOLUTION_ACCEPTED["key"]["id"]  # type: ignore[index] # a dict of mixed values
-
-
 def test_a_restriction_is_one_however_late_in_the_words_it_is_named() -> None:
     words = (
         "The server says at length why it did not take it. " * 12 + "Your account is restricted right now."
@@ -503,27 +478,3 @@ def test_a_restriction_is_one_however_late_in_the_words_it_is_named() -> None:
     _, error = run_failing(answer(400, {"response": {"message": [f"Error: {words}"]}}))
     assert error.failure is FailureClass.RESTRICTION
     assert len(error.evidence.text) <= 300
-
-
-def test_time_is_lost_without_harm_in_the_moment_in_which_a_deadline_runs_out() -> None:
-    async def scenario() -> list[bool]:
-        link, seen = Link("http://127.0.0.1:1", LinkLimits()), []
-
-        def stood_still(deadline: asyncio.Timeout) -> None:
-            link.lose_time(60.0)
-            seen.append(deadline.expired())
-
-        async def run_out() -> None:
-            async with asyncio.timeout(None) as deadline:
-                link._deadlines.add(deadline)
-                deadline.reschedule(0.0)
-                # After its time has run out, and before whom it concerns is told.
-                asyncio.get_running_loop().call_soon(stood_still, deadline)
-                await asyncio.Event().wait()
-
-        with pytest.raises(TimeoutError):
-            await run_out()
-        await link.aclose()
-        return seen
-
-    assert asyncio.run(scenario()) == [True]

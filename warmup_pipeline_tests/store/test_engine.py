@@ -31,6 +31,18 @@ def test_a_reader_sees_one_moment_whatever_is_written_meanwhile(store: Store) ->
         assert known(reader) == before + 1
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_one_transaction_after_the_other_keeps_to_one_connection_and_what_that_has_read(store: Store) -> None:
+    with store.read() as one, store.read() as another, store.read() as third:
+        opened = {id(tx.connection.connection.driver_connection) for tx in (one, another, third)}
+    used = set()
+    for _ in range(6):
+        with store.read() as tx:
+            used.add(id(tx.connection.connection.driver_connection))
+    assert len(opened) == 3
+    assert len(used) == 1
+
+
 def hold(store: Store, pool: str) -> None:
     with store.write() as tx:
         tx.connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from warmup_pipeline.warmup.gateway_step import AT_ONCE, run_together
+from warmup_pipeline.warmup.gateway_step import AT_ONCE, run_together, undisturbed
 
 
 def test_what_goes_wrong_with_one_item_stands_in_its_place_and_stops_no_other() -> None:
@@ -57,3 +57,43 @@ def test_a_lane_in_which_everything_hangs_holds_up_no_other() -> None:
         return done
 
     assert asyncio.run(scenario()) == 10
+
+
+@pytest.mark.parametrize("trouble", [None, ValueError("of its own")])
+def test_what_must_not_be_left_half_done_is_done_before_who_waited_for_it_is_cut_off(
+    trouble: Exception | None,
+) -> None:
+    async def scenario() -> tuple[list[str], asyncio.CancelledError]:
+        said, go_on = [], asyncio.Event()
+
+        async def work() -> None:
+            said.append("begun")
+            await go_on.wait()
+            said.append("ended")
+            if trouble is not None:
+                raise trouble
+
+        waiting = asyncio.create_task(undisturbed(work()))
+        for _ in range(2):
+            await asyncio.sleep(0)
+            waiting.cancel()
+        asyncio.get_running_loop().call_soon(go_on.set)
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await waiting
+        return said, caught.value
+
+    said, cut_off = asyncio.run(scenario())
+    assert said == ["begun", "ended"]
+    assert cut_off.__cause__ is trouble
+
+
+def test_what_is_not_cut_off_tells_what_it_found_or_failed_with() -> None:
+    async def finds() -> int:
+        return 3
+
+    async def fails() -> None:
+        raise ValueError("of its own")
+
+    assert asyncio.run(undisturbed(finds())) == 3
+    with pytest.raises(ValueError, match="of its own"):
+        asyncio.run(undisturbed(fails()))

@@ -442,7 +442,7 @@ def test_a_chip_that_holds_a_reply_and_an_opening_sends_one_of_them(lab: Lab) ->
 def test_the_kill_switch_is_asked_every_second_and_stops_what_has_not_begun(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send, "FLUSH_EVERY_S", 0.01)
+    monkeypatch.setattr(send, "NOTE_EVERY_S", 0.01)
     lab.add([chip_row(n, ddd=11) for n in range(3, 31)])
     lab.cycle()
     due_openings(lab, [chip_row(n)["id"] for n in range(1, 31)])

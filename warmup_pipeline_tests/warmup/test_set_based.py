@@ -68,7 +68,7 @@ def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_ch
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Outcomes are also written down once a second: on a busy machine that would be counted, too.
-    monkeypatch.setattr(send, "FLUSH_EVERY_S", 3600.0)
+    monkeypatch.setattr(send, "NOTE_EVERY_S", 3600.0)
     with open_lab(store) as lab:
         few, few_sent = one_busy_cycle(lab, "few", range(1, 11))
         many, many_sent = one_busy_cycle(lab, "many", range(1001, 2001))
@@ -76,12 +76,15 @@ def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_ch
     # A chip whose reply fell due sends that instead of its opening, and its partner opens elsewhere.
     assert many_sent >= 495
     # Around each batch of 500 sends: is it switched off; as it is written down: the pool's lock, does this cycle
-    # hold it, is any log rolled up; as its outcomes are: the lock, is any log rolled up. On PostgreSQL whoever
-    # asks that shares the log's lock first.
-    around = 6 if store.is_sqlite else 8
+    # hold it, is any log rolled up. On PostgreSQL whoever asks that shares the log's lock first.
+    batch = 4 if store.is_sqlite else 5
+    # As outcomes are noted: is it switched off, the lock, is any log rolled up. What came meanwhile is noted with
+    # the next ones, so that the last time comes once more or not at all.
+    note = 3 if store.is_sqlite else 4
     batches = -(-many_sent // ROWS_PER_STATEMENT)
     # Of derived rows, those of a table that all changed need no stamp, and some may be gone: a statement each.
-    assert many["other"] - few["other"] - around * (batches - 1) in (0, 1, 2)
+    beyond = many["other"] - few["other"] - batch * (batches - 1)
+    assert 0 <= beyond <= note * batches + 2, (many, few, many_sent)
     # Every table written with a row or more per chip takes two statements of 500 rows instead of
     # one; eligibility has seven rows a chip, and outcomes are flushed every second at the latest.
     assert many["bulk"] <= 3 * few["bulk"] + 7 * 1000 // ROWS_PER_STATEMENT
