@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
@@ -25,6 +26,8 @@ from warmup_pipeline.gateways.link import READ_WORDS, Answer, Call, Link, Silenc
 SECRET_HEADER: Final = "X-Warmup-Secret"  # noqa: S105 (a name)
 SECRET_PARAMETER: Final = "key"  # noqa: S105 (a name)
 """How a webhook brings the operator's secret: a header, or a parameter where it can send none."""
+
+MayBegin = Callable[[Channel, str], bool]
 
 _SHOWN_WORDS: Final = 300
 
@@ -72,6 +75,7 @@ class HttpGateway:
         redactor: takes secrets and phones out of every text.
         simulated: whether the gateway is the simulator, which alone is told :class:`Trace` and time.
         at: logical time told with the calls that bring none of their own; ``None`` for none.
+        may_begin: asked of a call whose turn has come, with its chip and its server's key: whether it is wanted still.
     """
 
     name: ClassVar[str]
@@ -84,12 +88,14 @@ class HttpGateway:
         *,
         simulated: bool,
         at: datetime | None = None,
+        may_begin: MayBegin | None = None,
     ) -> None:
         self._link = link
         self._settings = settings
         self._redactor = redactor
         self._simulated = simulated
         self._at = at
+        self._may_begin = may_begin
         self._at_told = "" if at is None else at.astimezone(UTC).isoformat()
 
     def server_of(self, channel: Channel) -> str:
@@ -190,7 +196,9 @@ class HttpGateway:
         Raises:
             GatewayError: no answer that can be read came.
         """
-        reply = await link.ask(call, instance=channel.instance)
+        wanted = self._may_begin
+        may_begin = None if wanted is None else lambda: wanted(channel, self.server_of(channel))
+        reply = await link.ask(call, instance=channel.instance, may_begin=may_begin)
         if isinstance(reply, Silence):
             raise self._silent(channel, asked, reply) from safe_cause(reply.cause, self._redactor)
         return reply

@@ -18,6 +18,7 @@ from warmup_pipeline.domain.values import Provider
 from warmup_pipeline.gateways.base import Gateway
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.evolution import Evolution
+from warmup_pipeline.gateways.http import MayBegin
 from warmup_pipeline.gateways.link import DEADLINE_S, RETRY_PAUSE_S, Link, LinkLimits, TransportFactory
 from warmup_pipeline.gateways.zapi import ZApi
 
@@ -39,6 +40,8 @@ class GatewayHub:
         max_connections_per_server: requests in flight at one server at the same time.
         per_second_per_server: requests that may begin at one server in a second; ``None``: as many as come.
         per_second_per_instance: the same of each instance.
+        may_begin: asked of every call whose turn has come, with its chip and its server's key: whether it is wanted
+            still. One that is not is not made, and raises as one does that comes too late.
         transport_factory: makes in-process transports instead of sockets.
         deadline: seconds one request may take in all.
         retry_pause: seconds before the one retry where the gateway named none.
@@ -55,6 +58,7 @@ class GatewayHub:
         max_connections_per_server: int = 100,
         per_second_per_server: float | None = None,
         per_second_per_instance: float | None = None,
+        may_begin: MayBegin | None = None,
         transport_factory: TransportFactory | None = None,
         deadline: float = DEADLINE_S,
         retry_pause: float = RETRY_PAUSE_S,
@@ -64,6 +68,7 @@ class GatewayHub:
         self._redactor = redactor
         self._simulated = simulated
         self._at = at
+        self._may_begin = may_begin
         self._limits = LinkLimits(
             deadline=deadline,
             retry_pause=retry_pause,
@@ -81,10 +86,20 @@ class GatewayHub:
         zapi = self._link(self._settings.zapi_base_url)
         self._gateways = {
             Provider.EVOLUTION: Evolution(
-                evolution, self._settings, self._redactor, simulated=self._simulated, at=self._at
+                evolution,
+                self._settings,
+                self._redactor,
+                simulated=self._simulated,
+                at=self._at,
+                may_begin=self._may_begin,
             ),
             Provider.Z_API: ZApi(
-                zapi, self._settings, self._redactor, simulated=self._simulated, at=self._at
+                zapi,
+                self._settings,
+                self._redactor,
+                simulated=self._simulated,
+                at=self._at,
+                may_begin=self._may_begin,
             ),
         }
         return self

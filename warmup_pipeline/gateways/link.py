@@ -142,6 +142,9 @@ Reply = Answer | Silence
 _NOT_MADE: Final = Silence(
     Stage.BEFORE_WRITE, "the step ends too soon for a whole request: none was made", attempts=0
 )
+_NOT_WANTED: Final = Silence(
+    Stage.BEFORE_WRITE, "it was not wanted any more when its turn came: no request was made", attempts=0
+)
 
 
 _EMPTY: Final = httpx.ByteStream(b"")
@@ -317,11 +320,16 @@ class Link:
         """Close every connection."""
         await self._transport.aclose()
 
-    async def ask(self, call: Call, *, instance: str) -> Reply:
+    async def ask(self, call: Call, *, instance: str, may_begin: Callable[[], bool] | None = None) -> Reply:
         """Make a request, and one retry where the gateway certainly did not act.
 
         Requests of one instance go one after another; a slow one holds back no other instance, nor does one
         that waits for its own turn.
+
+        Args:
+            call: what is asked.
+            instance: whose turn is waited for.
+            may_begin: asked when its turn has come, and before the retry: whether it is wanted still.
         """
         lock = self._instances.setdefault(instance, asyncio.Lock())
         own = self._paces.setdefault(instance, _Spacing(self._limits.per_second_each))
@@ -333,6 +341,9 @@ class Link:
                     # The server's turn is given back while waiting: another instance can use it.
                     async with _Turn(self._server, self._latest_start):
                         await self._pace.wait(self._latest_start)
+                        if may_begin is not None and not may_begin():
+                            reply = _NOT_WANTED if attempt == 1 else reply
+                            break
                         own.began()
                         reply = await self._attempt(call)
                     if attempt == 2:

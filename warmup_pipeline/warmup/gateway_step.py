@@ -1,13 +1,14 @@
 """How a step talks to the gateways: one event loop, one hub, for the step's length.
 
 Holds: :func:`run_in_loop`, :func:`open_hub`, :func:`channel_of`, :func:`run_together`, :func:`aside`,
-:func:`undisturbed`. HTTP clients live inside one event loop and are closed with it (root cause 5 was a client that
-outlived its loop).
+:func:`undisturbed`, :func:`to_its_end`. HTTP clients live inside one event loop and are closed with it (root cause 5
+was a client that outlived its loop).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from warmup_pipeline.gateways.base import Channel
+from warmup_pipeline.gateways.http import MayBegin
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
@@ -51,7 +53,7 @@ def seconds_left(world: World, cycle: Cycle) -> float:
 
 @asynccontextmanager
 async def open_hub(
-    world: World, cycle: Cycle, *, at_most: timedelta | None = None
+    world: World, cycle: Cycle, *, at_most: timedelta | None = None, may_begin: MayBegin | None = None
 ) -> AsyncIterator[GatewayHub]:
     """Open the gateways for one step of a cycle.
 
@@ -59,6 +61,7 @@ async def open_hub(
         world: what the cycle works with.
         cycle: the cycle; every call ends before its own end.
         at_most: every call ends within this time from now, so that later steps have theirs.
+        may_begin: whether a call is wanted still when its turn has come (:class:`GatewayHub`).
     """
     left = max(0.0, seconds_left(world, cycle))
     if at_most is not None:
@@ -74,6 +77,7 @@ async def open_hub(
         max_connections_per_server=world.policy.pace.connections_per_server,
         per_second_per_server=world.policy.pace.requests_per_second_per_server,
         per_second_per_instance=world.policy.pace.requests_per_second_per_instance,
+        may_begin=may_begin,
         transport_factory=world.transport_factory,
     ) as hub:
         yield hub
@@ -90,9 +94,35 @@ def run_in_loop(world: World, work: Coroutine[Any, Any, ResultT]) -> ResultT:
     gc.freeze()
     try:
         with asyncio.Runner() as runner:
-            return runner.run(work)
+            return runner.run(_interruptible(work))
     finally:
         gc.unfreeze()
+
+
+async def _interruptible(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Do the work; end with whoever interrupts, too, where asyncio would take that for a callback's trouble.
+
+    Dagster ends a run by an exception that is raised wherever the main thread is: in a callback asyncio logs it, and
+    goes on.
+    """
+    loop, doing = asyncio.get_running_loop(), asyncio.current_task()
+    interruptions: list[BaseException] = []
+
+    def heard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is None or not is_interruption(error) or doing is None:
+            loop.default_exception_handler(context)
+            return
+        interruptions.append(error)
+        doing.cancel()
+
+    loop.set_exception_handler(heard)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if interruptions:
+            raise interruptions[0] from None
+        raise
 
 
 async def run_together(
@@ -157,24 +187,38 @@ async def aside(world: World, work: Callable[[], ResultT]) -> ResultT:
     """
     if world.loop is not None:
         return work()
-    return await undisturbed(asyncio.to_thread(work))
+    # No task: where everything in the loop is given up, those are, and a thread goes on all the same.
+    context = contextvars.copy_context()
+    return await to_its_end(asyncio.get_running_loop().run_in_executor(None, context.run, work))
 
 
-async def undisturbed(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Do what must not be left half done to its end, whoever cuts it off meanwhile.
+async def undisturbed(
+    work: Coroutine[Any, Any, ResultT], *, cut_off: Callable[[], None] | None = None
+) -> ResultT:
+    """Do what must not be left half done to its end, though whoever waits for it is cut off meanwhile.
+
+    Args:
+        work: what is done.
+        cut_off: told at once when that happens, so that the work may be shorter.
 
     Raises:
-        asyncio.CancelledError: it was cut off; what it may have failed with is the cause.
+        asyncio.CancelledError: it happened; told at the end. What the work may have failed with is the cause.
     """
-    doing = asyncio.create_task(work)
-    cut_off: asyncio.CancelledError | None = None
+    return await to_its_end(asyncio.create_task(work), cut_off=cut_off)
+
+
+async def to_its_end(doing: asyncio.Future[ResultT], *, cut_off: Callable[[], None] | None = None) -> ResultT:
+    """Wait for something until it has ended, though whoever waits is cut off meanwhile; see :func:`undisturbed`."""
+    was_cut_off: asyncio.CancelledError | None = None
     while not doing.done():
         try:
             await asyncio.wait([doing])
         except asyncio.CancelledError as error:
-            cut_off = error
-    if cut_off is not None:
-        raise cut_off from (None if doing.cancelled() else doing.exception())
+            was_cut_off = error
+            if cut_off is not None:
+                cut_off()
+    if was_cut_off is not None:
+        raise was_cut_off from (None if doing.cancelled() else doing.exception())
     return doing.result()
 
 

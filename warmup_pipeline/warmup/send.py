@@ -7,8 +7,9 @@ Holds: :func:`send_messages`. Protocol (docs/send-protocol.md has the whole of i
    Whether sending is switched off is asked before each batch and every second.
 2. Calls go out concurrently; a batch is written down while the one before is out, so that neither a slow
    instance nor the database delays anybody else. An outcome is recorded at least every second or 500 outcomes.
-3. What could not be begun (the gateway went down, the cycle is near its end, sending was switched
-   off) is withdrawn: its message row is removed, its approval lapses, its activity is due again.
+3. What could not be begun (the gateway went down, the cycle is near its end, sending was switched off, the run
+   was interrupted; asked of each call when its turn has come) is withdrawn: its message row is removed, its
+   approval lapses, its activity is due again.
 4. A bug in our own code stops nothing else: the step finishes the rest, then fails with every
    traceback.
 """
@@ -27,7 +28,7 @@ from warmup_pipeline.domain.values import (
     MessageState,
     Phase,
 )
-from warmup_pipeline.gateways.base import Content, GatewayError, Trace
+from warmup_pipeline.gateways.base import Channel, Content, GatewayError, Trace
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store import activities as activity_store
 from warmup_pipeline.store import conversations, message_writes, operators, validations
@@ -45,6 +46,7 @@ from warmup_pipeline.warmup.gateway_step import (
     open_hub,
     run_in_loop,
     seconds_left,
+    to_its_end,
     undisturbed,
 )
 from warmup_pipeline.warmup.lifecycle import hold_pool
@@ -52,6 +54,7 @@ from warmup_pipeline.warmup.outcomes import Outcome, message_id, record_outcomes
 from warmup_pipeline.warmup.performing import perform
 from warmup_pipeline.warmup.withdrawing import (
     GATEWAY_DOWN,
+    INTERRUPTED,
     OUT_OF_TIME,
     SWITCHED_OFF,
     why_not_begun,
@@ -127,9 +130,10 @@ class _UnderWay:
             await self._few.wait()
 
     async def ended(self) -> list[BaseException]:
-        """Wait until none is out; returns what went wrong with any, in order of its end."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        """Wait until none is out, whoever cuts this off; returns what went wrong with any, in order of its end."""
+        while self._tasks:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(self._tasks)
         return self._problems
 
 
@@ -148,10 +152,12 @@ class _Sender:
         self._database = asyncio.Lock()
         self._many = asyncio.Event()
         self._all_ended = False
+        self._begun: set[str] = set()
+        self._interrupted = False
 
     async def run(self) -> None:
         """Send everything, then perform the actions."""
-        async with open_hub(self._world, self._cycle) as hub:
+        async with open_hub(self._world, self._cycle, may_begin=self._may_begin) as hub:
             await self._send_all(hub)
             wanted = await self._still_wanted(hub, list(self._approved.actions))
             not_begun = await perform(self._world, self._cycle, hub, self._approved, wanted, self._tally)
@@ -163,6 +169,25 @@ class _Sender:
         # Two would only wait for each other there: each holds the pool.
         async with self._database:
             return await aside(self._world, work)
+
+    def _may_begin(self, channel: Channel, server: str) -> bool:
+        """Whether a call is wanted still whose turn has come: it may have waited for long. If so, it begins."""
+        if self._stopped(channel.chip_id, server) is not None:
+            return False
+        self._begun.add(channel.chip_id)
+        return True
+
+    def _interrupt(self) -> None:
+        """Let no other call begin: the run is to end."""
+        self._interrupted = True
+
+    def _stopped(self, chip_id: str, server: str) -> str | None:
+        """Return why nothing may begin for a chip at its server any more, ``None`` where it may."""
+        if self._interrupted:
+            return INTERRUPTED
+        if self._killed.covers(self._cycle.pool, chip_id):
+            return SWITCHED_OFF
+        return GATEWAY_DOWN if server in self._down else None
 
     # -- sends ---------------------------------------------------------------------------------
 
@@ -179,13 +204,16 @@ class _Sender:
             for start in range(0, len(sends), ROWS_PER_STATEMENT):
                 await calls.until_few()
                 batch = sends[start : start + ROWS_PER_STATEMENT]
-                # What is written down is begun, too.
-                await undisturbed(self._begin_batch(hub, batch, calls))
+                # What is written down is begun, or withdrawn.
+                await undisturbed(self._begin_batch(hub, batch, calls), cut_off=self._interrupt)
         except Exception as error:  # noqa: BLE001 (raised below, with whatever else went wrong)
             problems.append(error)
+        except asyncio.CancelledError:
+            self._interrupt()
+            raise
         finally:
             # Whatever happened: none is cut off in the middle of its call, and what came of each is noted.
-            problems += await undisturbed(self._end(calls, noting))
+            problems += await undisturbed(self._end(calls, noting), cut_off=self._interrupt)
         for problem in problems:
             if is_interruption(problem):
                 raise problem
@@ -200,9 +228,11 @@ class _Sender:
         problems = await calls.ended()
         self._all_ended = True
         self._many.set()
-        (ended,) = await asyncio.gather(noting, return_exceptions=True)
-        if isinstance(ended, BaseException) and is_interruption(ended):
-            problems.append(ended)
+        try:
+            await to_its_end(noting)
+        except BaseException as error:  # noqa: BLE001 (what it could not note is noted below)
+            if is_interruption(error):
+                problems.append(error)
         try:
             await self._note_for_good()
         except Exception as error:  # noqa: BLE001 (told with the rest)
@@ -214,7 +244,12 @@ class _Sender:
         if not wanted:
             return
         ready, broken = self._compose(wanted)
-        await self._aside(lambda: self._write_down(hub, ready))
+        try:
+            await self._aside(lambda: self._write_down(hub, ready))
+        except asyncio.CancelledError:
+            # Everything is given up (Dagster ends the run): what may be written down by now is not begun any more.
+            await self._withdraw([approval for approval, *_ in ready], INTERRUPTED)
+            raise
         for approval, content, *_ in ready:
             calls.begin(self._send_one(hub, approval, content))
         for approval, error in broken:
@@ -226,16 +261,13 @@ class _Sender:
             await self._withdraw(batch, OUT_OF_TIME)
             return []
         await self._aside(self._ask_switches)
-        off, down, wanted = [], [], []
+        by_reason: dict[str | None, list[Approval]] = {None: []}
         for approval in batch:
-            if self._killed.covers(self._cycle.pool, approval.sender_chip_id):
-                off.append(approval)
-            elif self._server_of(hub, approval) in self._down:
-                down.append(approval)
-            else:
-                wanted.append(approval)
-        await self._withdraw(off, SWITCHED_OFF)
-        await self._withdraw(down, GATEWAY_DOWN)
+            why = self._stopped(approval.sender_chip_id, self._server_of(hub, approval))
+            by_reason.setdefault(why, []).append(approval)
+        wanted = by_reason.pop(None)
+        for reason, some in by_reason.items():
+            await self._withdraw(some, reason or "")
         return wanted
 
     def _ask_switches(self) -> None:
@@ -310,13 +342,6 @@ class _Sender:
         chip = self._approved.standing.chips[approval.sender_chip_id]
         gateway = hub.gateway(chip.provider)
         channel = channel_of(chip)
-        server = gateway.server_of(channel)
-        if server in self._down:
-            self._outcomes.append(Outcome(approval, withdrawn=GATEWAY_DOWN))
-            return
-        if self._killed.covers(self._cycle.pool, chip.id):
-            self._outcomes.append(Outcome(approval, withdrawn=SWITCHED_OFF))
-            return
         trace = Trace(
             message_id(approval), approval.conversation_id or "", approval.turn or 1, self._cycle.tick
         )
@@ -326,7 +351,8 @@ class _Sender:
             )
         except GatewayError as error:
             if error.attempts == 0:
-                self._outcomes.append(Outcome(approval, withdrawn=why_not_begun(error)))
+                stopped = self._stopped(chip.id, gateway.server_of(channel))
+                self._outcomes.append(Outcome(approval, withdrawn=stopped or why_not_begun(error)))
                 return
             if error.failure is FailureClass.GATEWAY:
                 self._down.setdefault(error.server, str(error))
@@ -338,6 +364,15 @@ class _Sender:
             self._outcomes.append(
                 Outcome(approval, bug=error, traceback=self._world.redactor.traceback(error))
             )
+        except asyncio.CancelledError:
+            # Everything is given up. Whose turn had not come has certainly not begun.
+            if chip.id not in self._begun:
+                self._outcomes.append(Outcome(approval, withdrawn=INTERRUPTED))
+            raise
+        except BaseException:
+            # Somebody ends the run, and it happened to be told here: no other call begins.
+            self._interrupt()
+            raise
         else:
             self._outcomes.append(Outcome(approval, accepted=accepted))
         if len(self._outcomes) == NOTE_AT:
@@ -384,29 +419,50 @@ class _Sender:
                 return
 
     async def _note(self) -> None:
-        """Write down the outcomes there are. One at a time does so."""
-        outcomes, self._outcomes = self._outcomes, []
-        if not outcomes:
-            return
-        done = [o for o in outcomes if o.withdrawn is None]
-        try:
-            await self._aside(
-                lambda: record_outcomes(self._world, self._cycle, done, self._approved.standing)
-            )
-            for reason in sorted({o.withdrawn for o in outcomes if o.withdrawn is not None}):
-                await self._withdraw([o.approval for o in outcomes if o.withdrawn == reason], reason)
-        except BaseException:
-            # What failed in between is done again, and what is noted already is left alone then.
-            self._outcomes[:0] = outcomes
-            raise
-        for outcome in done:
-            self._count(outcome)
+        """Write down the outcomes there are; what failed half-way is done again, and what is noted then left alone."""
+        async with self._database:
+            outcomes, self._outcomes = self._outcomes, []
+            if not outcomes:
+                return
+            said: list[str] | None = None
 
-    def _count(self, outcome: Outcome) -> None:
+            def write() -> None:
+                nonlocal said
+                said = self._write_outcomes(outcomes)
+
+            try:
+                await aside(self._world, write)
+            finally:
+                if said is None:
+                    self._outcomes[:0] = outcomes
+        for text in said or ():
+            self._say(text)
+        for outcome in outcomes:
+            if outcome.withdrawn is not None:
+                self._tally.withdrawn[outcome.withdrawn] += 1
+            elif not self._count(outcome):
+                # Saying so may take as long as a write, and many may have failed: the others are listened to.
+                await asyncio.sleep(0)
+
+    def _write_outcomes(self, outcomes: Sequence[Outcome]) -> list[str]:
+        """Write outcomes down; returns what is to be said of those that were not begun."""
+        done = [o for o in outcomes if o.withdrawn is None]
+        record_outcomes(self._world, self._cycle, done, self._approved.standing)
+        not_begun: dict[str, list[Approval]] = {}
+        for outcome in outcomes:
+            if outcome.withdrawn is not None:
+                not_begun.setdefault(outcome.withdrawn, []).append(outcome.approval)
+        return [
+            withdraw(self._world, self._cycle, self._approved, some, reason)
+            for reason, some in sorted(not_begun.items())
+        ]
+
+    def _count(self, outcome: Outcome) -> bool:
+        """Count how a send ended, and tell the operator where it failed; returns whether it was accepted."""
         last4 = self._approved.standing.chips[outcome.approval.sender_chip_id].last4
         if outcome.accepted is not None:
             self._tally.sent += 1
-            return
+            return True
         failure = outcome.failure
         if failure is FailureClass.UNKNOWN:
             self._tally.unknown += 1
@@ -415,6 +471,7 @@ class _Sender:
         title = f"…{last4}: send failed ({failure.value}): {self._world.redactor.text(str(outcome.problem))}"
         self._tally.notes.append(title.splitlines()[0])
         self._world.log.failure(title, outcome.traceback or "")
+        return False
 
     async def _bug_before_sending(self, approval: Approval, error: Exception) -> None:
         """Our own code raised while a turn was being made: nothing was sent, nobody's fault but ours."""

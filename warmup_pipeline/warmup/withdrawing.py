@@ -25,11 +25,15 @@ from warmup_pipeline.warmup.world import World
 GATEWAY_DOWN: Final = "gateway_down"
 OUT_OF_TIME: Final = "cycle_out_of_time"
 SWITCHED_OFF: Final = "kill_switch"
+INTERRUPTED: Final = "run_interrupted"
+
+_NEXT_CYCLE: Final = timedelta(minutes=5)
 
 _NOT_BEGUN: Final = {
     GATEWAY_DOWN: "the gateway let nobody in, or could not be reached",
     OUT_OF_TIME: "the cycle is near its end and stopped sending",
     SWITCHED_OFF: "sending was switched off",
+    INTERRUPTED: "the run was interrupted",
 }
 
 
@@ -50,7 +54,7 @@ def withdraw(
         approvals: which of it; at least one.
         reason: why none of them was begun.
     """
-    again = cycle.tick + (timedelta(minutes=5) if reason == OUT_OF_TIME else TRY_AGAIN_AFTER)
+    again = cycle.tick + (_NEXT_CYCLE if reason in (OUT_OF_TIME, INTERRUPTED) else TRY_AGAIN_AFTER)
     put_off: list[Deferral] = []
     replies: list[dict[str, Any]] = []
     closed: dict[str, str] = {}

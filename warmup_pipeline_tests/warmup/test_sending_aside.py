@@ -1,20 +1,26 @@
-"""The traps: nobody listens while the database is waited for; who interrupts leaves a batch half begun."""
+"""The traps: nobody listens while something is written; who interrupts leaves a batch half begun; a call begins that
+nobody wants any more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError, raise_execution_interrupts
+from dagster._utils.interrupts import capture_interrupts
 
 from warmup_pipeline.gateways.sockets import SocketTransport
 from warmup_pipeline.store import message_writes
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import approved, send
+from warmup_pipeline.warmup import approved, lifecycle, operating, send
 from warmup_pipeline.warmup.outcomes import record_outcomes
 from warmup_pipeline.warmup.timelapse.clock import VirtualClock
 from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport
@@ -84,7 +90,7 @@ def test_answers_are_taken_in_while_the_database_lets_their_outcomes_wait(
 
 
 @pytest.mark.parametrize("when", ["a batch is written down", "its calls are out", "outcomes are noted"])
-def test_an_interruption_leaves_nothing_that_was_written_down_and_not_sent_or_sent_and_not_noted(
+def test_whoever_waits_for_an_interruption_to_end_leaves_nothing_written_down_and_not_sent_or_sent_and_not_noted(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
@@ -127,9 +133,128 @@ def test_an_interruption_leaves_nothing_that_was_written_down_and_not_sent_or_se
         return times
 
     assert asyncio.run(scenario()) > 0
-    assert len(seen(lab)) == 4
-    assert rows_of(lab.store, "SELECT DISTINCT state FROM messages") == [{"state": "accepted"}]
+    monkeypatch.undo()
+    states = rows_of(lab.store, "SELECT state FROM messages")
+    assert [row["state"] for row in states] == ["accepted"] * len(seen(lab))
+    # A call that is out is waited for, one that waits for its turn is not made.
+    assert len(seen(lab)) == (0 if when == "a batch is written down" else 4)
     assert_nothing_lost(lab)
+    lifecycle.fail_cycle(lab.world, cycle)
+    lab.move_to(lab.now + timedelta(minutes=5))
+    lab.cycle()
+    assert len({conversation for conversation, turn in seen(lab) if turn == 1}) == 4
+
+
+@pytest.mark.parametrize(
+    "when", ["a batch is written down", "its calls wait for their turn", "outcomes are noted"]
+)
+def test_a_run_that_is_terminated_leaves_only_calls_that_were_out_to_be_asked_about(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    one_at_a_time(lab)
+    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
+    cycle = lab.begin()
+    for step in BEFORE_SENDING:
+        step(lab.world, cycle)
+    main, told = threading.main_thread().ident or 0, threading.Event()
+
+    def terminate() -> None:
+        if not told.is_set():
+            told.set()
+            # As Dagster is told to end a run: its handler raises, wherever the main thread is.
+            signal.pthread_kill(main, signal.SIGINT)
+
+    def terminated(real: Callable[..., Any]) -> Callable[..., Any]:
+        def doing(*arguments: Any) -> Any:
+            terminate()
+            return real(*arguments)
+
+        return doing
+
+    async def answered() -> None:
+        if when == "its calls wait for their turn":
+            await asyncio.to_thread(terminate)
+
+    if when == "a batch is written down":
+        monkeypatch.setattr(message_writes, "insert", terminated(message_writes.insert))
+    elif when == "outcomes are noted":
+        monkeypatch.setattr(send, "NOTE_AT", 1)
+        monkeypatch.setattr(send, "record_outcomes", terminated(record_outcomes))
+    world = replace(lab.world, transport_factory=lambda: _Telling(answered))
+    with (
+        capture_interrupts(),
+        pytest.raises((DagsterExecutionInterruptedError, asyncio.CancelledError)),
+        raise_execution_interrupts(),
+    ):
+        send.send_messages(world, cycle)
+    assert told.is_set()
+    states = rows_of(lab.store, "SELECT conversation_id, turn, state FROM messages")
+    cut_off = [row for row in states if row["state"] == "sending"]
+    assert len(cut_off) <= 1, "one call is out at a time"
+    assert len(states) - len(cut_off) <= len(seen(lab))
+    lifecycle.fail_cycle(lab.world, cycle)
+    lab.move_to(lab.now + timedelta(minutes=5))
+    lab.cycles(6)
+    assert len({conversation for conversation, turn in seen(lab) if turn == 1}) == 4
+    assert_nothing_lost(lab)
+
+
+def test_a_call_that_waits_for_its_turn_while_sending_is_switched_off_is_not_made(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_at_a_time(lab)
+    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
+    cycle = lab.begin()
+    for step in BEFORE_SENDING:
+        step(lab.world, cycle)
+    monkeypatch.setattr(send, "NOTE_EVERY_S", 0.01)
+    real, off, known = send._Sender._ask_switches, threading.Event(), threading.Event()
+
+    def asked(sender: send._Sender) -> None:
+        was_off = off.is_set()
+        real(sender)
+        if was_off:
+            known.set()
+
+    async def switched_off() -> None:
+        operating.set_kill_switch(lab.world, scope="all", author="test", reason="stop")
+        off.set()
+        assert await asyncio.to_thread(known.wait, SOON_S)
+
+    monkeypatch.setattr(send._Sender, "_ask_switches", asked)
+    world = replace(lab.world, transport_factory=lambda: _Telling(switched_off))
+    report = send.send_messages(world, cycle)
+    assert report.numbers["sent"] == 1
+    assert report.numbers["withdrawn_by_reason"] == {"kill_switch": 3}
+    assert len(seen(lab)) == 1
+    assert_nothing_lost(lab)
+
+
+def test_between_telling_of_one_failure_and_the_next_the_others_are_listened_to(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
+    cycle = lab.begin()
+    for step in BEFORE_SENDING:
+        step(lab.world, cycle)
+    refusals = {"rules": [{"match": {"route": "any-send"}, "kind": "status", "code": 400}]}
+    httpx.post(f"{lab.base_url}/_sim/faults", json=refusals, trust_env=False).raise_for_status()
+    told: list[str] = []
+
+    def failure(title: str, traceback: str) -> None:
+        told.append(title)
+        asyncio.get_running_loop().call_soon(told.append, "listened")
+
+    monkeypatch.setattr(lab.log, "failure", failure)
+    report = send.send_messages(lab.world, cycle)
+    assert report.numbers["failed"] == 4
+    assert [word for word in told if word == "listened"] == told[1::2]
+
+
+def one_at_a_time(lab: Lab) -> None:
+    """Let a server be asked one thing at a time."""
+    pace = lab.world.policy.pace.model_copy(update={"connections_per_server": 1})
+    lab.with_policy(lab.world.policy.model_copy(update={"pace": pace}))
 
 
 def test_in_virtual_time_a_step_does_everything_in_its_own_thread(

@@ -67,8 +67,9 @@ def one_busy_cycle(lab: Lab, pool: str, numbers: range) -> tuple[Counter[str], i
 def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_chips(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Outcomes are also written down once a second: on a busy machine that would be counted, too.
+    # How often outcomes are noted meanwhile depends on the machine: here once, at the end.
     monkeypatch.setattr(send, "NOTE_EVERY_S", 3600.0)
+    monkeypatch.setattr(send, "NOTE_AT", 1_000_000)
     with open_lab(store) as lab:
         few, few_sent = one_busy_cycle(lab, "few", range(1, 11))
         many, many_sent = one_busy_cycle(lab, "many", range(1001, 2001))
@@ -77,14 +78,10 @@ def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_ch
     assert many_sent >= 495
     # Around each batch of 500 sends: is it switched off; as it is written down: the pool's lock, does this cycle
     # hold it, is any log rolled up. On PostgreSQL whoever asks that shares the log's lock first.
-    batch = 4 if store.is_sqlite else 5
-    # As outcomes are noted: is it switched off, the lock, is any log rolled up. What came meanwhile is noted with
-    # the next ones, so that the last time comes once more or not at all.
-    note = 3 if store.is_sqlite else 4
+    around = 4 if store.is_sqlite else 5
     batches = -(-many_sent // ROWS_PER_STATEMENT)
     # Of derived rows, those of a table that all changed need no stamp, and some may be gone: a statement each.
-    beyond = many["other"] - few["other"] - batch * (batches - 1)
-    assert 0 <= beyond <= note * batches + 2, (many, few, many_sent)
+    assert many["other"] - few["other"] - around * (batches - 1) in (0, 1, 2)
     # Every table written with a row or more per chip takes two statements of 500 rows instead of
     # one; eligibility has seven rows a chip, and outcomes are flushed every second at the latest.
     assert many["bulk"] <= 3 * few["bulk"] + 7 * 1000 // ROWS_PER_STATEMENT

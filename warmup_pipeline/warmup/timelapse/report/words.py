@@ -26,6 +26,7 @@ REASONS: Final[Mapping[str, str]] = {
     "day_limit": "the sender had used what it may send in a day",
     "min_gap": "the sender's last send was a moment ago",
     "no_partner": "no other chip could talk with it then",
+    "run_interrupted": "the run was interrupted; it went into the next cycle",
     "cycle_out_of_time": "the cycle's time was up; it went into the next one",
 }
 """Why a send was deferred or blocked."""
