@@ -95,6 +95,27 @@ def test_the_one_retry_succeeds_where_the_gateway_is_free_again(status: int) -> 
     assert accepted.message_id == EVOLUTION_ACCEPTED["key"]["id"]  # type: ignore[index] # a dict of mixed values
 
 
+def test_what_nobody_wants_any_more_when_its_turn_has_come_is_not_made() -> None:
+    wire, error = run_failing(TAKEN, may_begin=lambda channel, server: False)
+    assert wire.seen == []
+    assert error.attempts == 0
+    assert "not wanted any more" in str(error)
+
+
+def test_a_retry_that_nobody_wants_any_more_is_not_made_and_the_first_answer_stands() -> None:
+    asked: list[tuple[Channel, str]] = []
+
+    def may_begin(channel: Channel, server: str) -> bool:
+        asked.append((channel, server))
+        return len(asked) == 1
+
+    wire, error = run_failing(answer(503, {}), TAKEN, may_begin=may_begin)
+    assert len(wire.seen) == 1
+    assert (error.attempts, error.evidence.status) == (1, 503)
+    assert [channel for channel, _ in asked] == [EVOLUTION_CHIP] * 2
+    assert {server for _, server in asked} == {error.server}
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 500, 502, 504])
 def test_any_other_refusal_is_not_asked_again(status: int) -> None:
     wire, error = run_failing(answer(status, {"response": {"message": "no"}}))
