@@ -35,6 +35,9 @@ RETRY_PAUSE_S: Final = 0.5
 MAX_ANSWER: Final = 1_000_000
 """Bytes of answer that are read: no answer this project asks for comes near it."""
 
+_ASK_AGAIN_S: Final = 1.0
+"""Seconds after which one that waits for its turn asks again whether it is wanted."""
+
 READ_WORDS: Final = 4_000
 """Characters of an answer that are looked at where it is shown."""
 _LONGEST_RETRY_AFTER: Final = 86_400.0
@@ -258,8 +261,8 @@ class _Spacing:
         self._gap = 0.0 if per_second is None else 1 / per_second
         self._next = 0.0
 
-    async def wait(self, latest: float | None) -> None:
-        """Wait for the next turn; whoever asks first has the first.
+    async def wait(self, latest: float | None, may_begin: Callable[[], bool] | None = None) -> None:
+        """Wait for the next turn, or until nobody wants it any more; whoever asks first has the first.
 
         Raises:
             _TooLateError: it would come after ``latest``; no turn is taken.
@@ -271,8 +274,11 @@ class _Spacing:
         if latest is not None and at > latest:
             raise _TooLateError
         self._next = at + self._gap
-        if at > now:
-            await asyncio.sleep(at - now)
+        left = at - now
+        while left > 0 and (may_begin is None or may_begin()):
+            some = min(left, _ASK_AGAIN_S)
+            await asyncio.sleep(some)
+            left -= some
 
     def began(self) -> None:
         """Note that a request began now, if it was held up since its turn: the next one keeps its distance."""
@@ -340,7 +346,7 @@ class Link:
                     await own.wait(self._latest_start)
                     # The server's turn is given back while waiting: another instance can use it.
                     async with _Turn(self._server, self._latest_start):
-                        await self._pace.wait(self._latest_start)
+                        await self._pace.wait(self._latest_start, may_begin)
                         if may_begin is not None and not may_begin():
                             reply = _NOT_WANTED if attempt == 1 else reply
                             break

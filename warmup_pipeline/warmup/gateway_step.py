@@ -1,14 +1,13 @@
 """How a step talks to the gateways: one event loop, one hub, for the step's length.
 
 Holds: :func:`run_in_loop`, :func:`open_hub`, :func:`channel_of`, :func:`run_together`, :func:`aside`,
-:func:`undisturbed`, :func:`to_its_end`. HTTP clients live inside one event loop and are closed with it (root cause 5
-was a client that outlived its loop).
+:func:`undisturbed`. HTTP clients live inside one event loop and are closed with it (root cause 5 was a client that
+outlived its loop).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import gc
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable
@@ -21,6 +20,7 @@ from warmup_pipeline.gateways.http import MayBegin
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.warmup.interrupting import run_until_ended
 from warmup_pipeline.warmup.world import World
 
 ItemT = TypeVar("ItemT")
@@ -93,36 +93,9 @@ def run_in_loop(world: World, work: Coroutine[Any, Any, ResultT]) -> ResultT:
     # The collector would walk all that the process holds again and again while thousands of calls are out.
     gc.freeze()
     try:
-        with asyncio.Runner() as runner:
-            return runner.run(_interruptible(work))
+        return run_until_ended(work)
     finally:
         gc.unfreeze()
-
-
-async def _interruptible(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Do the work; end with whoever interrupts, too, where asyncio would take that for a callback's trouble.
-
-    Dagster ends a run by an exception that is raised wherever the main thread is: in a callback asyncio logs it, and
-    goes on.
-    """
-    loop, doing = asyncio.get_running_loop(), asyncio.current_task()
-    interruptions: list[BaseException] = []
-
-    def heard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if error is None or not is_interruption(error) or doing is None:
-            loop.default_exception_handler(context)
-            return
-        interruptions.append(error)
-        doing.cancel()
-
-    loop.set_exception_handler(heard)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if interruptions:
-            raise interruptions[0] from None
-        raise
 
 
 async def run_together(
@@ -187,9 +160,7 @@ async def aside(world: World, work: Callable[[], ResultT]) -> ResultT:
     """
     if world.loop is not None:
         return work()
-    # No task: where everything in the loop is given up, those are, and a thread goes on all the same.
-    context = contextvars.copy_context()
-    return await to_its_end(asyncio.get_running_loop().run_in_executor(None, context.run, work))
+    return await undisturbed(asyncio.to_thread(work))
 
 
 async def undisturbed(
@@ -204,11 +175,7 @@ async def undisturbed(
     Raises:
         asyncio.CancelledError: it happened; told at the end. What the work may have failed with is the cause.
     """
-    return await to_its_end(asyncio.create_task(work), cut_off=cut_off)
-
-
-async def to_its_end(doing: asyncio.Future[ResultT], *, cut_off: Callable[[], None] | None = None) -> ResultT:
-    """Wait for something until it has ended, though whoever waits is cut off meanwhile; see :func:`undisturbed`."""
+    doing = asyncio.create_task(work)
     was_cut_off: asyncio.CancelledError | None = None
     while not doing.done():
         try:

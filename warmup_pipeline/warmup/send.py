@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from warmup_pipeline.domain.values import (
@@ -46,7 +47,6 @@ from warmup_pipeline.warmup.gateway_step import (
     open_hub,
     run_in_loop,
     seconds_left,
-    to_its_end,
     undisturbed,
 )
 from warmup_pipeline.warmup.lifecycle import hold_pool
@@ -130,10 +130,9 @@ class _UnderWay:
             await self._few.wait()
 
     async def ended(self) -> list[BaseException]:
-        """Wait until none is out, whoever cuts this off; returns what went wrong with any, in order of its end."""
-        while self._tasks:
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait(self._tasks)
+        """Wait until none is out; returns what went wrong with any, in order of its end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         return self._problems
 
 
@@ -152,7 +151,6 @@ class _Sender:
         self._database = asyncio.Lock()
         self._many = asyncio.Event()
         self._all_ended = False
-        self._begun: set[str] = set()
         self._interrupted = False
 
     async def run(self) -> None:
@@ -171,11 +169,8 @@ class _Sender:
             return await aside(self._world, work)
 
     def _may_begin(self, channel: Channel, server: str) -> bool:
-        """Whether a call is wanted still whose turn has come: it may have waited for long. If so, it begins."""
-        if self._stopped(channel.chip_id, server) is not None:
-            return False
-        self._begun.add(channel.chip_id)
-        return True
+        """Whether a call is wanted still whose turn has come: it may have waited for long."""
+        return self._stopped(channel.chip_id, server) is None
 
     def _interrupt(self) -> None:
         """Let no other call begin: the run is to end."""
@@ -228,11 +223,9 @@ class _Sender:
         problems = await calls.ended()
         self._all_ended = True
         self._many.set()
-        try:
-            await to_its_end(noting)
-        except BaseException as error:  # noqa: BLE001 (what it could not note is noted below)
-            if is_interruption(error):
-                problems.append(error)
+        (ended,) = await asyncio.gather(noting, return_exceptions=True)
+        if isinstance(ended, BaseException):
+            problems.append(ended)
         try:
             await self._note_for_good()
         except Exception as error:  # noqa: BLE001 (told with the rest)
@@ -244,12 +237,7 @@ class _Sender:
         if not wanted:
             return
         ready, broken = self._compose(wanted)
-        try:
-            await self._aside(lambda: self._write_down(hub, ready))
-        except asyncio.CancelledError:
-            # Everything is given up (Dagster ends the run): what may be written down by now is not begun any more.
-            await self._withdraw([approval for approval, *_ in ready], INTERRUPTED)
-            raise
+        await self._aside(lambda: self._write_down(hub, ready))
         for approval, content, *_ in ready:
             calls.begin(self._send_one(hub, approval, content))
         for approval, error in broken:
@@ -352,30 +340,21 @@ class _Sender:
         except GatewayError as error:
             if error.attempts == 0:
                 stopped = self._stopped(chip.id, gateway.server_of(channel))
-                self._outcomes.append(Outcome(approval, withdrawn=stopped or why_not_begun(error)))
+                self._ended(Outcome(approval, withdrawn=stopped or why_not_begun(error)))
                 return
             if error.failure is FailureClass.GATEWAY:
                 self._down.setdefault(error.server, str(error))
-            self._outcomes.append(
-                Outcome(approval, error=error, traceback=self._world.redactor.traceback(error))
-            )
+            self._ended(Outcome(approval, error=error, traceback=self._world.redactor.traceback(error)))
         except Exception as error:  # noqa: BLE001 (our own bug: recorded, and raised when the rest is done)
             self._tally.bugs.append(error)
-            self._outcomes.append(
-                Outcome(approval, bug=error, traceback=self._world.redactor.traceback(error))
-            )
-        except asyncio.CancelledError:
-            # Everything is given up. Whose turn had not come has certainly not begun.
-            if chip.id not in self._begun:
-                self._outcomes.append(Outcome(approval, withdrawn=INTERRUPTED))
-            raise
-        except BaseException:
-            # Somebody ends the run, and it happened to be told here: no other call begins.
-            self._interrupt()
-            raise
+            self._ended(Outcome(approval, bug=error, traceback=self._world.redactor.traceback(error)))
         else:
-            self._outcomes.append(Outcome(approval, accepted=accepted))
-        if len(self._outcomes) == NOTE_AT:
+            self._ended(Outcome(approval, accepted=accepted))
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        # What could not be noted is not tried again with every single outcome.
+        if len(self._outcomes) % NOTE_AT == 0:
             self._many.set()
 
     async def _note_now_and_then(self) -> None:
@@ -419,43 +398,37 @@ class _Sender:
                 return
 
     async def _note(self) -> None:
-        """Write down the outcomes there are; what failed half-way is done again, and what is noted then left alone."""
+        """Write down the outcomes there are: how sends ended, then what was not begun, by reason."""
         async with self._database:
             outcomes, self._outcomes = self._outcomes, []
-            if not outcomes:
-                return
-            said: list[str] | None = None
-
-            def write() -> None:
-                nonlocal said
-                said = self._write_outcomes(outcomes)
-
+            left: dict[str | None, list[Outcome]] = {}
+            for outcome in sorted(outcomes, key=lambda one: one.withdrawn or ""):
+                left.setdefault(outcome.withdrawn, []).append(outcome)
             try:
-                await aside(self._world, write)
+                for reason in tuple(left):
+                    said = await aside(self._world, partial(self._write_outcomes, left[reason], reason))
+                    await self._tell(left.pop(reason), said)
             finally:
-                if said is None:
-                    self._outcomes[:0] = outcomes
-        for text in said or ():
-            self._say(text)
+                # What is not noted yet is so with the next ones.
+                self._outcomes[:0] = [outcome for some in left.values() for outcome in some]
+
+    def _write_outcomes(self, outcomes: Sequence[Outcome], withdrawn: str | None) -> str | None:
+        if withdrawn is None:
+            record_outcomes(self._world, self._cycle, outcomes, self._approved.standing)
+            return None
+        approvals = [outcome.approval for outcome in outcomes]
+        return withdraw(self._world, self._cycle, self._approved, approvals, withdrawn)
+
+    async def _tell(self, outcomes: Sequence[Outcome], said: str | None) -> None:
+        """Count outcomes that are noted, and say what is to be said of them."""
+        if said is not None:
+            self._say(said)
         for outcome in outcomes:
             if outcome.withdrawn is not None:
                 self._tally.withdrawn[outcome.withdrawn] += 1
             elif not self._count(outcome):
                 # Saying so may take as long as a write, and many may have failed: the others are listened to.
                 await asyncio.sleep(0)
-
-    def _write_outcomes(self, outcomes: Sequence[Outcome]) -> list[str]:
-        """Write outcomes down; returns what is to be said of those that were not begun."""
-        done = [o for o in outcomes if o.withdrawn is None]
-        record_outcomes(self._world, self._cycle, done, self._approved.standing)
-        not_begun: dict[str, list[Approval]] = {}
-        for outcome in outcomes:
-            if outcome.withdrawn is not None:
-                not_begun.setdefault(outcome.withdrawn, []).append(outcome.approval)
-        return [
-            withdraw(self._world, self._cycle, self._approved, some, reason)
-            for reason, some in sorted(not_begun.items())
-        ]
 
     def _count(self, outcome: Outcome) -> bool:
         """Count how a send ended, and tell the operator where it failed; returns whether it was accepted."""

@@ -6,9 +6,7 @@ import asyncio
 
 import pytest
 
-from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup.gateway_step import AT_ONCE, run_in_loop, run_together, undisturbed
-from warmup_pipeline_tests.support import open_lab
+from warmup_pipeline.warmup.gateway_step import AT_ONCE, run_together, undisturbed
 
 
 def test_what_goes_wrong_with_one_item_stands_in_its_place_and_stops_no_other() -> None:
@@ -99,32 +97,3 @@ def test_what_is_not_cut_off_tells_what_it_found_or_failed_with() -> None:
     assert asyncio.run(undisturbed(finds())) == 3
     with pytest.raises(ValueError, match="of its own"):
         asyncio.run(undisturbed(fails()))
-
-
-def test_an_interruption_that_is_raised_in_a_callback_ends_the_step_all_the_same(sqlite_store: Store) -> None:
-    async def work() -> None:
-        def interrupted() -> None:
-            raise Interruption
-
-        asyncio.get_running_loop().call_soon(interrupted)
-        await asyncio.sleep(3600)
-
-    with open_lab(sqlite_store) as lab, pytest.raises(Interruption):
-        run_in_loop(lab.world, work())
-
-
-def test_other_trouble_of_a_callback_is_logged_as_ever_and_ends_nothing(
-    sqlite_store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def work() -> str:
-        def fails() -> None:
-            raise ValueError("of a callback")
-
-        asyncio.get_running_loop().call_soon(fails)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        return "done"
-
-    with open_lab(sqlite_store) as lab:
-        assert run_in_loop(lab.world, work()) == "done"
-    assert "of a callback" in caplog.text

@@ -146,9 +146,15 @@ def test_whoever_waits_for_an_interruption_to_end_leaves_nothing_written_down_an
 
 
 @pytest.mark.parametrize(
-    "when", ["a batch is written down", "its calls wait for their turn", "outcomes are noted"]
+    "when",
+    [
+        "a batch is written down",
+        "its calls wait for their turn",
+        "the next batch waits",
+        "outcomes are noted",
+    ],
 )
-def test_a_run_that_is_terminated_leaves_only_calls_that_were_out_to_be_asked_about(
+def test_a_run_that_is_terminated_waits_for_calls_that_are_out_and_begins_no_other(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     one_at_a_time(lab)
@@ -172,7 +178,7 @@ def test_a_run_that_is_terminated_leaves_only_calls_that_were_out_to_be_asked_ab
         return doing
 
     async def answered() -> None:
-        if when == "its calls wait for their turn":
+        if when in ("its calls wait for their turn", "the next batch waits"):
             await asyncio.to_thread(terminate)
 
     if when == "a batch is written down":
@@ -180,22 +186,46 @@ def test_a_run_that_is_terminated_leaves_only_calls_that_were_out_to_be_asked_ab
     elif when == "outcomes are noted":
         monkeypatch.setattr(send, "NOTE_AT", 1)
         monkeypatch.setattr(send, "record_outcomes", terminated(record_outcomes))
+    elif when == "the next batch waits":
+        monkeypatch.setattr(send, "ROWS_PER_STATEMENT", 2)
+        monkeypatch.setattr(send, "NEXT_BATCH_AT", 0)
     world = replace(lab.world, transport_factory=lambda: _Telling(answered))
     with (
         capture_interrupts(),
-        pytest.raises((DagsterExecutionInterruptedError, asyncio.CancelledError)),
+        pytest.raises(DagsterExecutionInterruptedError),
         raise_execution_interrupts(),
     ):
         send.send_messages(world, cycle)
     assert told.is_set()
-    states = rows_of(lab.store, "SELECT conversation_id, turn, state FROM messages")
-    cut_off = [row for row in states if row["state"] == "sending"]
-    assert len(cut_off) <= 1, "one call is out at a time"
-    assert len(states) - len(cut_off) <= len(seen(lab))
+    monkeypatch.undo()
+    states = [row["state"] for row in rows_of(lab.store, "SELECT state FROM messages")]
+    assert states == ["accepted"] * len(seen(lab))
+    if when != "outcomes are noted":
+        assert len(seen(lab)) <= 2, "one that is out, and one whose turn came before the signal was heard"
     lifecycle.fail_cycle(lab.world, cycle)
     lab.move_to(lab.now + timedelta(minutes=5))
     lab.cycles(6)
     assert len({conversation for conversation, turn in seen(lab) if turn == 1}) == 4
+    assert_nothing_lost(lab)
+
+
+def test_calls_that_wait_for_a_server_that_went_down_meanwhile_are_not_made(lab: Lab) -> None:
+    one_at_a_time(lab)
+    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
+    cycle = lab.begin()
+    for step in BEFORE_SENDING:
+        step(lab.world, cycle)
+    asked = 0
+
+    class LettingNobodyIn(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            nonlocal asked
+            asked += 1
+            return httpx.Response(401, json={"message": "Unauthorized"})
+
+    report = send.send_messages(replace(lab.world, transport_factory=LettingNobodyIn), cycle)
+    assert asked == 1
+    assert report.numbers["withdrawn_by_reason"] == {"gateway_down": 3}
     assert_nothing_lost(lab)
 
 
