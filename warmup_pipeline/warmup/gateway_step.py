@@ -8,7 +8,6 @@ outlived its loop).
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from warmup_pipeline.gateways.http import MayBegin
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.warmup.collecting import collecting_seldom
 from warmup_pipeline.warmup.interrupting import run_until_ended
 from warmup_pipeline.warmup.world import World
 
@@ -91,11 +91,8 @@ def run_in_loop(world: World, work: Coroutine[Any, Any, ResultT]) -> ResultT:
     if world.loop is not None:
         return world.loop.run_until_complete(work)
     # The collector would walk all that the process holds again and again while thousands of calls are out.
-    gc.freeze()
-    try:
+    with collecting_seldom():
         return run_until_ended(work)
-    finally:
-        gc.unfreeze()
 
 
 async def run_together(
