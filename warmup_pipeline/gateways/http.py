@@ -28,6 +28,7 @@ SECRET_PARAMETER: Final = "key"  # noqa: S105 (a name)
 """How a webhook brings the operator's secret: a header, or a parameter where it can send none."""
 
 MayBegin = Callable[[Channel, str], bool]
+"""Whether a call of a chip, to the server of this key, is wanted still."""
 
 _SHOWN_WORDS: Final = 300
 

@@ -85,22 +85,8 @@ class GatewayHub:
         evolution = self._link(self._settings.evolution_url) if self._settings.evolution_url else None
         zapi = self._link(self._settings.zapi_base_url)
         self._gateways = {
-            Provider.EVOLUTION: Evolution(
-                evolution,
-                self._settings,
-                self._redactor,
-                simulated=self._simulated,
-                at=self._at,
-                may_begin=self._may_begin,
-            ),
-            Provider.Z_API: ZApi(
-                zapi,
-                self._settings,
-                self._redactor,
-                simulated=self._simulated,
-                at=self._at,
-                may_begin=self._may_begin,
-            ),
+            Provider.EVOLUTION: self._opened(Evolution, evolution),
+            Provider.Z_API: self._opened(ZApi, zapi),
         }
         return self
 
@@ -125,6 +111,16 @@ class GatewayHub:
             return self._gateways[provider]
         except KeyError:
             raise RuntimeError("the gateway hub is not open: use it as an async context manager") from None
+
+    def _opened(self, kind: type[Evolution] | type[ZApi], link: Link | None) -> Gateway:
+        return kind(
+            link,
+            self._settings,
+            self._redactor,
+            simulated=self._simulated,
+            at=self._at,
+            may_begin=self._may_begin,
+        )
 
     def _link(self, base_url: str) -> Link:
         link = Link(base_url, self._limits, self._transport_factory)

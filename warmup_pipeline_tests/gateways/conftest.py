@@ -21,7 +21,7 @@ import pytest
 
 from warmup_pipeline.domain.privacy import Redactor
 from warmup_pipeline.domain.values import MessageState, Provider
-from warmup_pipeline.gateways.base import Channel, Gateway, Trace
+from warmup_pipeline.gateways.base import Accepted, Channel, Gateway, Text, Trace
 from warmup_pipeline.gateways.credentials import GatewaySettings
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.gateways.link import Call, Link, LinkLimits, Reply
@@ -307,5 +307,25 @@ def ask_once(*script: Act, **limits: Any) -> tuple[Wire, Reply]:
                 return wire, await link.ask(Call("GET", link.url("/x"), {}), instance="a")
             finally:
                 await link.aclose()
+
+    return asyncio.run(scenario())
+
+
+def chip(number: int) -> Channel:
+    """Return one of many chips, each with an instance of its own."""
+    return Channel(f"chip-{number}", Provider.EVOLUTION, f"i-{number}", SENDER_PHONE)
+
+
+async def send(hub: GatewayHub, channel: Channel = EVOLUTION_CHIP) -> Accepted:
+    """Send a text; the hub must be open."""
+    return await hub.gateway(channel.provider).send(channel, RECIPIENT_PHONE, Text("Oi"), TRACE)
+
+
+def run_sending(*script: Act, **options: Any) -> tuple[Wire, Accepted]:
+    """Send a text to a server that plays a script; gives what it saw, and what was accepted."""
+
+    async def scenario() -> tuple[Wire, Accepted]:
+        async with wired(*script, **options) as (wire, hub):
+            return wire, await send(hub)
 
     return asyncio.run(scenario())

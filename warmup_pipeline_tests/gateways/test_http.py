@@ -1,4 +1,4 @@
-"""Deadlines, retries, bounds and concurrency of a request, at real sockets.
+"""Deadlines, retries and bounds of a request, at real sockets.
 
 Trap guarded: a retry of something that was already sent doubles a real person's message.
 """
@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from warmup_pipeline.domain.failures import Evidence, Stage
-from warmup_pipeline.domain.values import FailureClass, Provider
-from warmup_pipeline.gateways.base import Accepted, Channel, GatewayError, Text
+from warmup_pipeline.domain.values import FailureClass
+from warmup_pipeline.gateways.base import Accepted, Channel, GatewayError
 from warmup_pipeline.gateways.link import (
     MAX_ANSWER,
     Answer,
@@ -28,30 +28,24 @@ from warmup_pipeline_tests.broken import handing_out_reset
 from warmup_pipeline_tests.gateways.conftest import (
     EVOLUTION_ACCEPTED,
     EVOLUTION_CHIP,
-    RECIPIENT_PHONE,
     TAKEN,
-    TRACE,
     Act,
-    Seen,
     Wire,
     after,
     answer,
     ask_once,
+    chip,
     close_after,
     drip,
     hang,
     hub_for,
     reset,
     reset_after,
-    serving,
+    run_sending,
+    send,
     truncated,
     wired,
 )
-
-
-async def send(hub: Any, chip: Channel = EVOLUTION_CHIP) -> Accepted:
-    accepted: Accepted = await hub.gateway(chip.provider).send(chip, RECIPIENT_PHONE, Text("Oi"), TRACE)
-    return accepted
 
 
 async def failing(hub: Any, chip: Channel = EVOLUTION_CHIP) -> GatewayError:
@@ -64,14 +58,6 @@ def run_failing(*script: Act, **options: Any) -> tuple[Wire, GatewayError]:
     async def scenario() -> tuple[Wire, GatewayError]:
         async with wired(*script, **options) as (wire, hub):
             return wire, await failing(hub)
-
-    return asyncio.run(scenario())
-
-
-def run_sending(*script: Act, **options: Any) -> tuple[Wire, Accepted]:
-    async def scenario() -> tuple[Wire, Accepted]:
-        async with wired(*script, **options) as (wire, hub):
-            return wire, await send(hub)
 
     return asyncio.run(scenario())
 
@@ -358,105 +344,7 @@ def test_a_request_still_waiting_for_its_turn_at_the_end_is_not_begun() -> None:
     assert not second.attempted
 
 
-# --- concurrency
-
-
-def chip(number: int) -> Channel:
-    return Channel(f"chip-{number}", Provider.EVOLUTION, f"i-{number}", "5511900000121")
-
-
-def test_requests_of_one_instance_go_one_after_another() -> None:
-    async def scenario() -> Wire:
-        async with wired(TAKEN) as (wire, hub):
-            await asyncio.gather(*(send(hub, chip(1)) for _ in range(10)))
-            return wire
-
-    wire = asyncio.run(scenario())
-    assert (len(wire.seen), wire.most_in_flight, wire.connections) == (10, 1, 1)
-
-
-def test_requests_at_a_server_are_as_many_at_a_time_as_allowed_and_no_more() -> None:
-    async def scenario() -> Wire:
-        seven = asyncio.Barrier(7)
-
-        async def together(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await seven.wait()
-            await TAKEN(seen, reader, writer)
-
-        async with wired(together, max_connections_per_server=7) as (wire, hub):
-            await asyncio.gather(*(send(hub, chip(n)) for n in range(63)))
-            return wire
-
-    wire = asyncio.run(scenario())
-    assert (len(wire.seen), wire.most_in_flight) == (63, 7)
-
-
-def test_a_slow_instance_never_delays_the_others() -> None:
-    async def scenario() -> tuple[int, int]:
-        others_done = asyncio.Event()
-
-        async def slow_for_the_first(
-            seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-        ) -> None:
-            if seen.path.endswith("/i-0"):
-                await others_done.wait()
-            await TAKEN(seen, reader, writer)
-
-        # Two at a time: the slow instance's waiting requests must not hold the second place.
-        async with wired(slow_for_the_first, max_connections_per_server=2) as (wire, hub):
-            slow = [asyncio.create_task(send(hub, chip(0))) for _ in range(5)]
-            await asyncio.gather(*(send(hub, chip(n)) for n in range(1, 20)))
-            served_first = len(wire.seen)
-            others_done.set()
-            await asyncio.gather(*slow)
-            return served_first, len(wire.seen)
-
-    assert asyncio.run(scenario()) == (20, 24)
-
-
-def test_a_retry_pause_gives_the_servers_place_to_another_instance() -> None:
-    async def scenario() -> list[str]:
-        busy_once = iter([answer(429, {}, headers={"Retry-After": "0.2"})])
-
-        async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            first = seen.path.endswith("/i-0")
-            await (next(busy_once, TAKEN) if first else TAKEN)(seen, reader, writer)
-
-        async with wired(script, max_connections_per_server=1) as (wire, hub):
-            await asyncio.gather(send(hub, chip(0)), send(hub, chip(1)))
-            return [seen.path.rsplit("/", 1)[1] for seen in wire.seen]
-
-    assert asyncio.run(scenario()) == ["i-0", "i-1", "i-0"]
-
-
-def test_every_connection_is_closed_with_the_hub() -> None:
-    async def scenario() -> int:
-        closed = asyncio.Event()
-        left = 12
-
-        async def counted(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal left
-            await TAKEN(seen, reader, writer)
-            await reader.read()
-            left -= 1
-            if not left:
-                closed.set()
-
-        wire = Wire([counted])
-        async with serving(wire):
-            async with hub_for(wire.url) as hub:
-                await asyncio.gather(*(send(hub, chip(n)) for n in range(12)))
-            await asyncio.wait_for(closed.wait(), 10)
-        return wire.connections
-
-    assert asyncio.run(scenario()) == 12
-
-
-def test_two_event_loops_after_each_other_each_have_their_own_connections() -> None:
-    # Root cause 5: a client that outlived its loop failed with "Event loop is closed".
-    for _ in range(2):
-        _, accepted = run_sending(TAKEN)
-        assert accepted.message_id
+# --- what is kept, followed and shown
 
 
 def test_no_cookie_of_a_gateway_is_ever_sent_back() -> None:

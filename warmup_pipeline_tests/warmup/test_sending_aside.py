@@ -17,15 +17,20 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError, raise_execution_interrupts
 from dagster._utils.interrupts import capture_interrupts
 
-from warmup_pipeline.gateways.sockets import SocketTransport
 from warmup_pipeline.store import message_writes
+from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import approved, lifecycle, operating, send
 from warmup_pipeline.warmup.outcomes import record_outcomes
 from warmup_pipeline.warmup.timelapse.clock import VirtualClock
 from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport
 from warmup_pipeline_tests.support import MORNING, Lab, chip_row, due_openings, open_lab, rows_of
-from warmup_pipeline_tests.warmup.test_troubles import BEFORE_SENDING, assert_nothing_lost, seen
+from warmup_pipeline_tests.warmup.test_troubles import (
+    BEFORE_SENDING,
+    _Interrupting,
+    assert_nothing_lost,
+    seen,
+)
 
 SOON_S = 30.0
 """Longer than anything here takes: only what would wait for ever runs into it."""
@@ -40,28 +45,19 @@ def lab(store: Store) -> Iterator[Lab]:
         yield opened
 
 
-class _Telling(SocketTransport):
-    """Real sockets; tells when a send has been answered, before the answer is seen."""
-
-    def __init__(self, answered: Callable[[], Any]) -> None:
-        super().__init__(secure=False)
-        self.answered = answered
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        answer = await super().handle_async_request(request)
-        if "/message/sendText/" in request.url.path:
-            await answer.aread()
-            await self.answered()
-        return answer
+def ready_to_send(lab: Lab) -> Cycle:
+    """Begin a cycle in which four chips have an opening approved."""
+    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
+    cycle = lab.begin()
+    for step in BEFORE_SENDING:
+        step(lab.world, cycle)
+    return cycle
 
 
 def test_answers_are_taken_in_while_the_database_lets_their_outcomes_wait(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
-    cycle = lab.begin()
-    for step in BEFORE_SENDING:
-        step(lab.world, cycle)
+    cycle = ready_to_send(lab)
     monkeypatch.setattr(send, "NOTE_AT", 1)
     noting, answers = threading.Event(), 0
     held = lab.store.write()
@@ -82,7 +78,7 @@ def test_answers_are_taken_in_while_the_database_lets_their_outcomes_wait(
             held.__exit__(None, None, None)
 
     monkeypatch.setattr(send, "record_outcomes", noted)
-    listening = replace(lab.world, transport_factory=lambda: _Telling(somebody_holds_the_pool))
+    listening = replace(lab.world, transport_factory=lambda: _Interrupting(somebody_holds_the_pool))
     report = send.send_messages(listening, cycle)
     assert report.numbers["sent"] == answers == 4
     assert [text for _, text in lab.log.entries if "could not be noted" in text] == []
@@ -93,10 +89,7 @@ def test_answers_are_taken_in_while_the_database_lets_their_outcomes_wait(
 def test_whoever_waits_for_an_interruption_to_end_leaves_nothing_written_down_and_not_sent_or_sent_and_not_noted(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
-    cycle = lab.begin()
-    for step in BEFORE_SENDING:
-        step(lab.world, cycle)
+    cycle = ready_to_send(lab)
 
     async def scenario() -> int:
         loop, cut_off, times = asyncio.get_running_loop(), threading.Event(), 0
@@ -125,7 +118,7 @@ def test_whoever_waits_for_an_interruption_to_end_leaves_nothing_written_down_an
             monkeypatch.setattr(message_writes, "insert", interrupting(message_writes.insert))
         elif when == "outcomes are noted":
             monkeypatch.setattr(send, "record_outcomes", interrupting(record_outcomes))
-        world = replace(lab.world, transport_factory=lambda: _Telling(answered))
+        world = replace(lab.world, transport_factory=lambda: _Interrupting(answered))
         sender = send._Sender(world, cycle, approved.load_approved(world, cycle), approved.Tally())
         sending = asyncio.create_task(sender.run())
         with pytest.raises(asyncio.CancelledError):
@@ -158,10 +151,7 @@ def test_a_run_that_is_terminated_waits_for_calls_that_are_out_and_begins_no_oth
     lab: Lab, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     one_at_a_time(lab)
-    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
-    cycle = lab.begin()
-    for step in BEFORE_SENDING:
-        step(lab.world, cycle)
+    cycle = ready_to_send(lab)
     main, told = threading.main_thread().ident or 0, threading.Event()
 
     def terminate() -> None:
@@ -189,7 +179,7 @@ def test_a_run_that_is_terminated_waits_for_calls_that_are_out_and_begins_no_oth
     elif when == "the next batch waits":
         monkeypatch.setattr(send, "ROWS_PER_STATEMENT", 2)
         monkeypatch.setattr(send, "NEXT_BATCH_AT", 0)
-    world = replace(lab.world, transport_factory=lambda: _Telling(answered))
+    world = replace(lab.world, transport_factory=lambda: _Interrupting(answered))
     with (
         capture_interrupts(),
         pytest.raises(DagsterExecutionInterruptedError),
@@ -211,10 +201,7 @@ def test_a_run_that_is_terminated_waits_for_calls_that_are_out_and_begins_no_oth
 
 def test_calls_that_wait_for_a_server_that_went_down_meanwhile_are_not_made(lab: Lab) -> None:
     one_at_a_time(lab)
-    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
-    cycle = lab.begin()
-    for step in BEFORE_SENDING:
-        step(lab.world, cycle)
+    cycle = ready_to_send(lab)
     asked = 0
 
     class LettingNobodyIn(httpx.AsyncBaseTransport):
@@ -233,10 +220,7 @@ def test_a_call_that_waits_for_its_turn_while_sending_is_switched_off_is_not_mad
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_at_a_time(lab)
-    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
-    cycle = lab.begin()
-    for step in BEFORE_SENDING:
-        step(lab.world, cycle)
+    cycle = ready_to_send(lab)
     monkeypatch.setattr(send, "NOTE_EVERY_S", 0.01)
     real, off, known = send._Sender._ask_switches, threading.Event(), threading.Event()
 
@@ -252,7 +236,7 @@ def test_a_call_that_waits_for_its_turn_while_sending_is_switched_off_is_not_mad
         assert await asyncio.to_thread(known.wait, SOON_S)
 
     monkeypatch.setattr(send._Sender, "_ask_switches", asked)
-    world = replace(lab.world, transport_factory=lambda: _Telling(switched_off))
+    world = replace(lab.world, transport_factory=lambda: _Interrupting(switched_off))
     report = send.send_messages(world, cycle)
     assert report.numbers["sent"] == 1
     assert report.numbers["withdrawn_by_reason"] == {"kill_switch": 3}
@@ -263,10 +247,7 @@ def test_a_call_that_waits_for_its_turn_while_sending_is_switched_off_is_not_mad
 def test_between_telling_of_one_failure_and_the_next_the_others_are_listened_to(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
-    cycle = lab.begin()
-    for step in BEFORE_SENDING:
-        step(lab.world, cycle)
+    cycle = ready_to_send(lab)
     refusals = {"rules": [{"match": {"route": "any-send"}, "kind": "status", "code": 400}]}
     httpx.post(f"{lab.base_url}/_sim/faults", json=refusals, trust_env=False).raise_for_status()
     told: list[str] = []
@@ -290,10 +271,7 @@ def one_at_a_time(lab: Lab) -> None:
 def test_in_virtual_time_a_step_does_everything_in_its_own_thread(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    due_openings(lab, [chip_row(n)["id"] for n in range(1, 9)])
-    cycle = lab.begin()
-    for step in BEFORE_SENDING:
-        step(lab.world, cycle)
+    cycle = ready_to_send(lab)
     threads: set[int] = set()
 
     def noted(*arguments: Any) -> None:

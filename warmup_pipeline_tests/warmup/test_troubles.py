@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -42,7 +42,7 @@ BEFORE_SENDING = (
 class _Interrupting(SocketTransport):
     """Real sockets; once a send has been answered, something happens before the answer is seen."""
 
-    def __init__(self, then: Callable[[], None]) -> None:
+    def __init__(self, then: Callable[[], Awaitable[None] | None]) -> None:
         super().__init__(secure=False)
         self.then = then
 
@@ -50,7 +50,9 @@ class _Interrupting(SocketTransport):
         answer = await super().handle_async_request(request)
         if "/message/sendText/" in request.url.path:
             await answer.aread()
-            self.then()
+            happening = self.then()
+            if happening is not None:
+                await happening
         return answer
 
 
