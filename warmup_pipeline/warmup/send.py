@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from warmup_pipeline.domain.values import (
@@ -37,7 +35,6 @@ from warmup_pipeline.store.activities import Ending
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
-from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.approved import Approved, Tally, load_approved
 from warmup_pipeline.warmup.gateway_step import (
@@ -50,7 +47,8 @@ from warmup_pipeline.warmup.gateway_step import (
     undisturbed,
 )
 from warmup_pipeline.warmup.lifecycle import hold_pool
-from warmup_pipeline.warmup.outcomes import Outcome, message_id, record_outcomes
+from warmup_pipeline.warmup.noting import Noting
+from warmup_pipeline.warmup.outcomes import Outcome, message_id
 from warmup_pipeline.warmup.performing import perform
 from warmup_pipeline.warmup.withdrawing import (
     GATEWAY_DOWN,
@@ -64,14 +62,8 @@ from warmup_pipeline.warmup.world import StepReport, World
 
 ResultT = TypeVar("ResultT")
 
-NOTE_EVERY_S: Final = 1.0
-NOTE_AT: Final = ROWS_PER_STATEMENT
-
 NEXT_BATCH_AT: Final = ROWS_PER_STATEMENT
 """Calls that may still be out when the next batch is written down: so many that some are while it is."""
-
-DATABASE_MAY_BE_AWAY_S: Final = 15.0
-"""Seconds that noting outcomes waits for a database that is away: within the time kept at a cycle's end."""
 
 
 def send_messages(world: World, cycle: Cycle) -> StepReport:
@@ -146,12 +138,10 @@ class _Sender:
         self._tally = tally
         self._down: dict[str, str] = {}
         self._phones = {chip.id: chip.phone for chip in approved.standing.chips.values()}
-        self._outcomes: list[Outcome] = []
         self._killed = operators.KillSwitches(everything=False, pools=frozenset(), chips=frozenset())
-        self._database = asyncio.Lock()
-        self._many = asyncio.Event()
-        self._all_ended = False
         self._interrupted = False
+        self._database = asyncio.Lock()
+        self._noting = Noting(world, cycle, approved, tally, self._database, self._ask_switches)
 
     async def run(self) -> None:
         """Send everything, then perform the actions."""
@@ -194,7 +184,7 @@ class _Sender:
         sends = self._approved.sends
         calls = _UnderWay()
         problems: list[BaseException] = []
-        noting = asyncio.create_task(self._note_now_and_then())
+        noting = asyncio.create_task(self._noting.now_and_then())
         try:
             for start in range(0, len(sends), ROWS_PER_STATEMENT):
                 await calls.until_few()
@@ -221,13 +211,12 @@ class _Sender:
     async def _end(self, calls: _UnderWay, noting: asyncio.Task[None]) -> list[BaseException]:
         """Wait until no call is out and every outcome is noted; returns what went wrong."""
         problems = await calls.ended()
-        self._all_ended = True
-        self._many.set()
+        self._noting.stop()
         (ended,) = await asyncio.gather(noting, return_exceptions=True)
         if isinstance(ended, BaseException):
             problems.append(ended)
         try:
-            await self._note_for_good()
+            await self._noting.for_good()
         except Exception as error:  # noqa: BLE001 (told with the rest)
             problems.append(error)
         return problems
@@ -340,111 +329,18 @@ class _Sender:
         except GatewayError as error:
             if error.attempts == 0:
                 stopped = self._stopped(chip.id, gateway.server_of(channel))
-                self._ended(Outcome(approval, withdrawn=stopped or why_not_begun(error)))
+                self._noting.ended(Outcome(approval, withdrawn=stopped or why_not_begun(error)))
                 return
             if error.failure is FailureClass.GATEWAY:
                 self._down.setdefault(error.server, str(error))
-            self._ended(Outcome(approval, error=error, traceback=self._world.redactor.traceback(error)))
+            self._noting.ended(
+                Outcome(approval, error=error, traceback=self._world.redactor.traceback(error))
+            )
         except Exception as error:  # noqa: BLE001 (our own bug: recorded, and raised when the rest is done)
             self._tally.bugs.append(error)
-            self._ended(Outcome(approval, bug=error, traceback=self._world.redactor.traceback(error)))
+            self._noting.ended(Outcome(approval, bug=error, traceback=self._world.redactor.traceback(error)))
         else:
-            self._ended(Outcome(approval, accepted=accepted))
-
-    def _ended(self, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
-        # What could not be noted is not tried again with every single outcome.
-        if len(self._outcomes) % NOTE_AT == 0:
-            self._many.set()
-
-    async def _note_now_and_then(self) -> None:
-        while not self._all_ended:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(NOTE_EVERY_S):
-                    await self._many.wait()
-            self._many.clear()
-            if not self._all_ended:
-                await self._note_if_possible()
-
-    async def _note_if_possible(self) -> None:
-        try:
-            await self._aside(self._ask_switches)
-            await self._note()
-        except StoreError as error:
-            # The outcomes are kept and noted by the next try; the last one is not content with less.
-            said = "Outcomes could not be noted yet: " + self._world.redactor.text(str(error))
-            self._world.log.warning(said)
-        except Exception as error:  # noqa: BLE001 (kept as well; the last try raises what is still wrong)
-            self._world.log.failure("Outcomes could not be noted yet", self._world.redactor.traceback(error))
-
-    async def _note_for_good(self) -> None:
-        """Note every outcome; a database that is away for a moment is waited for.
-
-        What cannot be noted stays ``sending``: the next cycle asks the gateways about it.
-
-        Raises:
-            StoreError: the database did not come back in time.
-        """
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + DATABASE_MAY_BE_AWAY_S
-        while True:
-            try:
-                await self._note()
-            except StoreError:
-                if loop.time() >= give_up:
-                    raise
-                await asyncio.sleep(NOTE_EVERY_S)
-            else:
-                return
-
-    async def _note(self) -> None:
-        """Write down the outcomes there are: how sends ended, then what was not begun, by reason."""
-        async with self._database:
-            outcomes, self._outcomes = self._outcomes, []
-            left: dict[str | None, list[Outcome]] = {}
-            for outcome in sorted(outcomes, key=lambda one: one.withdrawn or ""):
-                left.setdefault(outcome.withdrawn, []).append(outcome)
-            try:
-                for reason in tuple(left):
-                    said = await aside(self._world, partial(self._write_outcomes, left[reason], reason))
-                    await self._tell(left.pop(reason), said)
-            finally:
-                # What is not noted yet is so with the next ones.
-                self._outcomes[:0] = [outcome for some in left.values() for outcome in some]
-
-    def _write_outcomes(self, outcomes: Sequence[Outcome], withdrawn: str | None) -> str | None:
-        if withdrawn is None:
-            record_outcomes(self._world, self._cycle, outcomes, self._approved.standing)
-            return None
-        approvals = [outcome.approval for outcome in outcomes]
-        return withdraw(self._world, self._cycle, self._approved, approvals, withdrawn)
-
-    async def _tell(self, outcomes: Sequence[Outcome], said: str | None) -> None:
-        """Count outcomes that are noted, and say what is to be said of them."""
-        if said is not None:
-            self._say(said)
-        for outcome in outcomes:
-            if outcome.withdrawn is not None:
-                self._tally.withdrawn[outcome.withdrawn] += 1
-            elif not self._count(outcome):
-                # Saying so may take as long as a write, and many may have failed: the others are listened to.
-                await asyncio.sleep(0)
-
-    def _count(self, outcome: Outcome) -> bool:
-        """Count how a send ended, and tell the operator where it failed; returns whether it was accepted."""
-        last4 = self._approved.standing.chips[outcome.approval.sender_chip_id].last4
-        if outcome.accepted is not None:
-            self._tally.sent += 1
-            return True
-        failure = outcome.failure
-        if failure is FailureClass.UNKNOWN:
-            self._tally.unknown += 1
-        else:
-            self._tally.failed[failure.value] += 1
-        title = f"…{last4}: send failed ({failure.value}): {self._world.redactor.text(str(outcome.problem))}"
-        self._tally.notes.append(title.splitlines()[0])
-        self._world.log.failure(title, outcome.traceback or "")
-        return False
+            self._noting.ended(Outcome(approval, accepted=accepted))
 
     async def _bug_before_sending(self, approval: Approval, error: Exception) -> None:
         """Our own code raised while a turn was being made: nothing was sent, nobody's fault but ours."""
@@ -473,8 +369,4 @@ class _Sender:
                 lambda: withdraw(self._world, self._cycle, self._approved, approvals, reason)
             )
             self._tally.withdrawn[reason] += len(approvals)
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        self._world.log.warning(text)
-        self._tally.notes.insert(0, text)
+            self._noting.say(text)

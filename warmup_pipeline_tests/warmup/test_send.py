@@ -14,7 +14,17 @@ import pytest
 from warmup_pipeline.domain.values import CONVERSA_PAR, ENVIAR_MIDIA, MARCAR_LIDO, Phase, Provider
 from warmup_pipeline.store import messages
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import claim, connections, lifecycle, operating, pair, plan, send, validate
+from warmup_pipeline.warmup import (
+    claim,
+    connections,
+    lifecycle,
+    noting,
+    operating,
+    pair,
+    plan,
+    send,
+    validate,
+)
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of, run_sql
 
 
@@ -442,7 +452,7 @@ def test_a_chip_that_holds_a_reply_and_an_opening_sends_one_of_them(lab: Lab) ->
 def test_the_kill_switch_is_asked_every_second_and_stops_what_has_not_begun(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send, "NOTE_EVERY_S", 0.01)
+    monkeypatch.setattr(noting, "NOTE_EVERY_S", 0.01)
     lab.add([chip_row(n, ddd=11) for n in range(3, 31)])
     lab.cycle()
     due_openings(lab, [chip_row(n)["id"] for n in range(1, 31)])

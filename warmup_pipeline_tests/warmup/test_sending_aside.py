@@ -20,7 +20,7 @@ from dagster._utils.interrupts import capture_interrupts
 from warmup_pipeline.store import message_writes
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import approved, lifecycle, operating, send
+from warmup_pipeline.warmup import approved, lifecycle, noting, operating, send
 from warmup_pipeline.warmup.outcomes import record_outcomes
 from warmup_pipeline.warmup.timelapse.clock import VirtualClock
 from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport
@@ -58,12 +58,12 @@ def test_answers_are_taken_in_while_the_database_lets_their_outcomes_wait(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cycle = ready_to_send(lab)
-    monkeypatch.setattr(send, "NOTE_AT", 1)
-    noting, answers = threading.Event(), 0
+    monkeypatch.setattr(noting, "NOTE_AT", 1)
+    begun, answers = threading.Event(), 0
     held = lab.store.write()
 
     def noted(*arguments: Any) -> None:
-        noting.set()
+        begun.set()
         record_outcomes(*arguments)
 
     async def somebody_holds_the_pool() -> None:
@@ -74,10 +74,10 @@ def test_answers_are_taken_in_while_the_database_lets_their_outcomes_wait(
             held.__enter__().lock_pool(lab.pool)
         elif number == 2:
             # The first one's outcome waits for the database by now; it goes on once this one was heard.
-            assert await asyncio.to_thread(noting.wait, SOON_S)
+            assert await asyncio.to_thread(begun.wait, SOON_S)
             held.__exit__(None, None, None)
 
-    monkeypatch.setattr(send, "record_outcomes", noted)
+    monkeypatch.setattr(noting, "record_outcomes", noted)
     listening = replace(lab.world, transport_factory=lambda: _Interrupting(somebody_holds_the_pool))
     report = send.send_messages(listening, cycle)
     assert report.numbers["sent"] == answers == 4
@@ -117,7 +117,7 @@ def test_whoever_waits_for_an_interruption_to_end_leaves_nothing_written_down_an
         if when == "a batch is written down":
             monkeypatch.setattr(message_writes, "insert", interrupting(message_writes.insert))
         elif when == "outcomes are noted":
-            monkeypatch.setattr(send, "record_outcomes", interrupting(record_outcomes))
+            monkeypatch.setattr(noting, "record_outcomes", interrupting(record_outcomes))
         world = replace(lab.world, transport_factory=lambda: _Interrupting(answered))
         sender = send._Sender(world, cycle, approved.load_approved(world, cycle), approved.Tally())
         sending = asyncio.create_task(sender.run())
@@ -174,8 +174,8 @@ def test_a_run_that_is_terminated_waits_for_calls_that_are_out_and_begins_no_oth
     if when == "a batch is written down":
         monkeypatch.setattr(message_writes, "insert", terminated(message_writes.insert))
     elif when == "outcomes are noted":
-        monkeypatch.setattr(send, "NOTE_AT", 1)
-        monkeypatch.setattr(send, "record_outcomes", terminated(record_outcomes))
+        monkeypatch.setattr(noting, "NOTE_AT", 1)
+        monkeypatch.setattr(noting, "record_outcomes", terminated(record_outcomes))
     elif when == "the next batch waits":
         monkeypatch.setattr(send, "ROWS_PER_STATEMENT", 2)
         monkeypatch.setattr(send, "NEXT_BATCH_AT", 0)
@@ -221,7 +221,7 @@ def test_a_call_that_waits_for_its_turn_while_sending_is_switched_off_is_not_mad
 ) -> None:
     one_at_a_time(lab)
     cycle = ready_to_send(lab)
-    monkeypatch.setattr(send, "NOTE_EVERY_S", 0.01)
+    monkeypatch.setattr(noting, "NOTE_EVERY_S", 0.01)
     real, off, known = send._Sender._ask_switches, threading.Event(), threading.Event()
 
     def asked(sender: send._Sender) -> None:
@@ -278,7 +278,7 @@ def test_in_virtual_time_a_step_does_everything_in_its_own_thread(
         threads.add(threading.get_ident())
         record_outcomes(*arguments)
 
-    monkeypatch.setattr(send, "record_outcomes", noted)
+    monkeypatch.setattr(noting, "record_outcomes", noted)
     loop = VirtualClock(MORNING).event_loop()
     in_process = SimulatorTransport(lab.core, unreachable=set())
     try:

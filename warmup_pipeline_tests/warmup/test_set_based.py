@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, Store
-from warmup_pipeline.warmup import send
+from warmup_pipeline.warmup import noting
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab
 
 
@@ -68,8 +68,8 @@ def test_the_number_of_statements_of_a_cycle_does_not_depend_on_the_number_of_ch
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # How often outcomes are noted meanwhile depends on the machine: here once, at the end.
-    monkeypatch.setattr(send, "NOTE_EVERY_S", 3600.0)
-    monkeypatch.setattr(send, "NOTE_AT", 1_000_000)
+    monkeypatch.setattr(noting, "NOTE_EVERY_S", 3600.0)
+    monkeypatch.setattr(noting, "NOTE_AT", 1_000_000)
     with open_lab(store) as lab:
         few, few_sent = one_busy_cycle(lab, "few", range(1, 11))
         many, many_sent = one_busy_cycle(lab, "many", range(1001, 2001))

@@ -25,7 +25,17 @@ from warmup_pipeline.gateways.sockets import SocketTransport
 from warmup_pipeline.store import migrate
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.store.trouble import StoreError
-from warmup_pipeline.warmup import claim, connections, gateway_step, lifecycle, pair, plan, send, validate
+from warmup_pipeline.warmup import (
+    claim,
+    connections,
+    gateway_step,
+    lifecycle,
+    noting,
+    pair,
+    plan,
+    send,
+    validate,
+)
 from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of
 
 CHIPS = 40
@@ -250,7 +260,7 @@ def test_a_full_disk_before_sending_sends_nothing_and_says_what_to_do(lab: Lab) 
 
 
 def test_a_disk_that_fills_up_while_sending_loses_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send, "DATABASE_MAY_BE_AWAY_S", 0.0)
+    monkeypatch.setattr(noting, "DATABASE_MAY_BE_AWAY_S", 0.0)
     disk = Disk(lab.store)
     due_openings(lab, [chip_row(n)["id"] for n in range(1, CHIPS + 1)])
     cycle = lab.begin()
