@@ -1,7 +1,7 @@
 """Putting Python's collector of reference cycles off while rows are made by the thousand.
 
-Holds: :func:`collecting_later`, for one step, and :func:`collecting_seldom`, for thousands of cycles one after
-the other. Do not add: settings of the collector that outlast what they are for.
+Holds: :func:`collecting_later`, for one step, and :func:`collecting_seldom`, for calls that are out and for
+thousands of cycles one after the other. Do not add: settings of the collector that outlast what they are for.
 
 The collector looks for objects that only refer to each other, each time some hundreds of objects more have
 been made than gone, and now and then through everything there is. A derivation of ten thousand chips makes
@@ -12,6 +12,7 @@ looking through them again and again cost as much as deriving them.
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -41,20 +42,48 @@ def collecting_later(step: Callable[Asked, Made]) -> Callable[Asked, Made]:
     return run
 
 
+class _Seldom:
+    """How often the collector looked before the first of those began who have it look seldom at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._within = 0
+        self._before: tuple[int, int, int] = gc.get_threshold()
+        self._was_frozen = False
+
+    def begin(self) -> None:
+        with self._lock:
+            self._within += 1
+            if self._within > 1:
+                return
+            self._before, self._was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
+            gc.freeze()
+            if self._before[0]:
+                # 0: it does not look by itself at all, and is not made to.
+                gc.set_threshold(_SELDOM, *self._before[1:])
+
+    def end(self) -> None:
+        with self._lock:
+            self._within -= 1
+            if self._within:
+                return
+            gc.set_threshold(*self._before)
+            if not self._was_frozen:
+                gc.unfreeze()
+
+
+_seldom: Final = _Seldom()
+
+
 @contextmanager
 def collecting_seldom() -> Iterator[None]:
     """Have the collector look seldom, and never at what was there before; afterwards as often as it did.
 
-    Where somebody had put objects out of its sight already, those of before stay out of it with them.
+    Where somebody had put objects out of its sight already, those of before stay out of it with them. Of those who
+    want it at the same time, in several threads, the last to end has it look as often as before the first.
     """
-    before, was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
-    gc.freeze()
-    if before[0]:
-        # 0: it does not look by itself at all, and is not made to.
-        gc.set_threshold(_SELDOM, *before[1:])
+    _seldom.begin()
     try:
         yield
     finally:
-        gc.set_threshold(*before)
-        if not was_frozen:
-            gc.unfreeze()
+        _seldom.end()

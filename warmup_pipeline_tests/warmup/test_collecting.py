@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import ExitStack
 
 import pytest
 
@@ -50,6 +51,17 @@ def test_after_many_cycles_the_collector_looks_as_often_as_before_and_at_everyth
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, frozen)
     with pytest.raises(LookupError):
         _within(fails=True)
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, frozen)
+
+
+def test_steps_at_the_same_time_leave_the_collector_as_it_was_before_the_first_of_them() -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    one, another = ExitStack(), ExitStack()
+    one.enter_context(collecting_seldom())
+    another.enter_context(collecting_seldom())
+    one.close()
+    assert gc.get_threshold()[0] > before[0], "the other goes on"
+    another.close()
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, frozen)
 
 
