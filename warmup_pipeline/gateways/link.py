@@ -250,6 +250,14 @@ class _Turn:
         self._gate.release()
 
 
+async def _pass(seconds: float, may_begin: Callable[[], bool] | None) -> None:
+    """Let time pass, or as much of it as somebody wants a request still that waits for it."""
+    while seconds > 0 and (may_begin is None or may_begin()):
+        some = min(seconds, _ASK_AGAIN_S)
+        await asyncio.sleep(some)
+        seconds -= some
+
+
 class _Spacing:
     """Lets requests begin evenly, at most so many in a second of the event loop's time.
 
@@ -274,11 +282,7 @@ class _Spacing:
         if latest is not None and at > latest:
             raise _TooLateError
         self._next = at + self._gap
-        left = at - now
-        while left > 0 and (may_begin is None or may_begin()):
-            some = min(left, _ASK_AGAIN_S)
-            await asyncio.sleep(some)
-            left -= some
+        await _pass(at - now, may_begin)
 
     def began(self) -> None:
         """Note that a request began now, if it was held up since its turn: the next one keeps its distance."""
@@ -343,7 +347,7 @@ class Link:
         try:
             async with _Turn(lock, self._latest_start):
                 for attempt in (1, 2):
-                    await own.wait(self._latest_start)
+                    await own.wait(self._latest_start, may_begin)
                     # The server's turn is given back while waiting: another instance can use it.
                     async with _Turn(self._server, self._latest_start):
                         await self._pace.wait(self._latest_start, may_begin)
@@ -355,13 +359,15 @@ class Link:
                     if attempt == 2:
                         reply = replace(reply, attempts=attempt)
                         break
-                    if (isinstance(reply, Answer) and reply.success) or not await self._wait_for_retry(reply):
+                    if isinstance(reply, Answer) and reply.success:
+                        break
+                    if not await self._wait_for_retry(reply, may_begin):
                         break
         except _TooLateError:
             pass
         return reply
 
-    async def _wait_for_retry(self, reply: Reply) -> bool:
+    async def _wait_for_retry(self, reply: Reply, may_begin: Callable[[], bool] | None) -> bool:
         evidence = evidence_of(reply)
         if not may_retry(evidence):
             return False
@@ -371,7 +377,7 @@ class Link:
         else:
             fits = asyncio.get_running_loop().time() + pause <= self._latest_start
         if fits:
-            await asyncio.sleep(pause)
+            await _pass(pause, may_begin)
         return fits
 
     async def _attempt(self, call: Call) -> Reply:

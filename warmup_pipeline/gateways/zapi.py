@@ -178,15 +178,20 @@ class ZApi(HttpGateway):
     async def mark_read(self, channel: Channel, received: Sequence[Received], at: datetime) -> None:
         """Mark received messages as read, one request each; the first refusal ends it."""
         asked = "mark messages as read"
-        for message in dict.fromkeys(received):
-            answer = await self._answer(
-                channel,
-                asked,
-                "POST",
-                "/read-message",
-                {"phone": message.sender_phone, "messageId": message.message_id},
-                at=at,
-            )
+        for made, message in enumerate(dict.fromkeys(received)):
+            try:
+                answer = await self._answer(
+                    channel,
+                    asked,
+                    "POST",
+                    "/read-message",
+                    {"phone": message.sender_phone, "messageId": message.message_id},
+                    at=at,
+                )
+            except GatewayError as error:
+                # Of the whole, something was attempted, though nothing of the last one.
+                error.attempts = max(error.attempts, made)
+                raise
             parsed, problem = answer.parsed()
             # 204 by the current documentation, an empty object by the older one.
             if answer.status != _NO_CONTENT and not isinstance(parsed, dict):

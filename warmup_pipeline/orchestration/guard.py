@@ -111,11 +111,23 @@ def guarded(access: WarmupAccess, log: _Log, cycle: list[Cycle]) -> Iterator[Wor
         if is_interruption(error):
             # Somebody ended the run (Terminate, Ctrl-C): nothing goes on in it, and the pool need not wait.
             _note_failure(world, cycle)
+            if _beside(error):
+                world.log.failure("What else went on as the run was ended", world.redactor.traceback(error))
             whole = "".join(traceback.format_exception(error))
             if world.redactor.text(whole) != whole:
-                # What was being dealt with in that moment, an address with its token, say, is no reason of it.
+                # What was being dealt with in that moment, an address with its token, say, stands above, redacted.
                 error.__cause__ = error.__context__ = None
         raise
+
+
+def _beside(interruption: BaseException) -> bool:
+    """Whether something went wrong, or was being dealt with, when somebody ended the run."""
+    link: BaseException | None = interruption
+    while link is not None:
+        if isinstance(link, Exception):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
 
 
 def _note_failure(world: World, cycle: list[Cycle]) -> None:

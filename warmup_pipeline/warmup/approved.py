@@ -1,13 +1,13 @@
 """What the sending step works on, loaded at once, and what it comes to.
 
-Holds: :class:`Approved`, :func:`load_approved`, :class:`Tally`. Do not add: sending (``send``), actions
-(``performing``), taking back what was not begun (``withdrawing``).
+Holds: :class:`Approved`, :func:`load_approved`, :class:`Tally`, :func:`say_safely`. Do not add: sending (``send``),
+actions (``performing``), taking back what was not begun (``withdrawing``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,14 @@ class Tally:
         """Sent / (sent + failed), ``None`` where nothing was; unknown ones are in neither."""
         known = self.sent + sum(self.failed.values())
         return self.sent / known if known else None
+
+
+def say_safely(tally: Tally, say: Callable[[], None]) -> None:
+    """Say something in the run's log; that it could not be said is raised at the step's end, when all else is said."""
+    try:
+        say()
+    except Exception as error:  # noqa: BLE001 (see above)
+        tally.bugs.append(error)
 
 
 def load_approved(world: World, cycle: Cycle) -> Approved:

@@ -30,16 +30,35 @@ def collecting_later(step: Callable[Asked, Made]) -> Callable[Asked, Made]:
 
     @wraps(step)
     def run(*args: Asked.args, **named: Asked.kwargs) -> Made:
-        # Of steps at the same time the first one to begin has it go on, when that one ends.
-        was_on = gc.isenabled()
-        gc.disable()
-        try:
+        with _later:
             return step(*args, **named)
-        finally:
-            if was_on:
-                gc.enable()
 
     return run
+
+
+class _Later:
+    """Whether the collector was on before the first of those began who have it wait at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._within = 0
+        self._was_on = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._within += 1
+            if self._within == 1:
+                self._was_on = gc.isenabled()
+                gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if self._within == 0 and self._was_on:
+                gc.enable()
+
+
+_later: Final = _Later()
 
 
 class _Seldom:

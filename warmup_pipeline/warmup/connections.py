@@ -32,7 +32,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.inbox import SaidConnection
 from warmup_pipeline.warmup.confirm import Confirmed, Receipt, apply_receipts
-from warmup_pipeline.warmup.gateway_step import run_in_loop
+from warmup_pipeline.warmup.gateway_step import run_in_loop, undisturbed
 from warmup_pipeline.warmup.hearing import Waiting, take_receipts, what_waits
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.resolve import (
@@ -95,43 +95,71 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
 
     Returns:
         The step's numbers; with ``bugs`` where our own code raised for some chips, which stay unobserved.
+
+    Raises:
+        BaseException: the run is to end. No other call began; what those that were out did and found is written down.
     """
-    return take_up(world, cycle, look(world, cycle))
+    looking = _Looking(world, cycle, acts=True)
+
+    async def look_and_write() -> StepReport:
+        return take_up(world, cycle, await looking.look())
+
+    return run_in_loop(world, undisturbed(look_and_write(), cut_off=looking.interrupt))
 
 
-def look(world: World, cycle: Cycle, *, acts: bool = True) -> Looked:
-    """Ask the gateways; nothing is written.
+def look(world: World, cycle: Cycle) -> Looked:
+    """Ask the gateways only: no session is recovered, no queue cleared, nothing written."""
+    return run_in_loop(world, _Looking(world, cycle, acts=False).look())
+
+
+class _Looking:
+    """A look at a pool's chips: what is known of them is read at once, what the gateways say comes later.
 
     Args:
         world: what the step works with.
         cycle: the cycle.
         acts: recover sessions and clear queues; ``False`` asks only, and changes nothing at a gateway.
     """
-    with world.store.read() as tx:
-        everyone = {chip.id: chip for chip in chips.of_pool(tx, cycle.pool)}
-        known = connections.of_pool(tx, cycle.pool)
-        breakers = chips.breakers(tx, cycle.pool)
-        since = cycle.tick - ASK_ABOUT_FOR
-        waiting = deliveries.open_questions(tx, cycle.pool, since=since)
-        silent = deliveries.silent_sends(
-            tx,
-            cycle.pool,
-            since=since,
-            until=cycle.tick - ZOMBIE_AFTER,
-            recovered_at={chip_id: row.last_recovery_at for chip_id, row in known.items()},
+
+    def __init__(self, world: World, cycle: Cycle, *, acts: bool) -> None:
+        with world.store.read() as tx:
+            everyone = {chip.id: chip for chip in chips.of_pool(tx, cycle.pool)}
+            known = connections.of_pool(tx, cycle.pool)
+            breakers = chips.breakers(tx, cycle.pool)
+            since = cycle.tick - ASK_ABOUT_FOR
+            waiting = deliveries.open_questions(tx, cycle.pool, since=since)
+            silent = deliveries.silent_sends(
+                tx,
+                cycle.pool,
+                since=since,
+                until=cycle.tick - ZOMBIE_AFTER,
+                recovered_at={chip_id: row.last_recovery_at for chip_id, row in known.items()},
+            )
+            questions = questions_of(world, cycle.tick, waiting, everyone)
+            self._unknown = [question for question in questions if question.is_unknown]
+            until = since - 2 * CLOCKS_DIFFER_BY
+            self._ours = deliveries.known_ids(tx, cycle.pool, since=until) if self._unknown else set()
+            self._heard = what_waits(
+                tx,
+                cycle.pool,
+                unknown_at=(question.message.recipient_chip_id for question in self._unknown),
+                at=cycle.tick,
+            )
+        observed = [c for c in everyone.values() if c.status in OBSERVED_STATUSES and c.role != LISTENER_ROLE]
+        # Where a low rate lets not all of them be asked in time, it is not always the same ones that are left out.
+        self._observed = sorted(observed, key=lambda chip: _asked_at(known.get(chip.id)))
+        refused = [i for i, row in known.items() if _was_refused(row, breakers.get(i, CLOSED))]
+        self._watch = Watch(
+            world, cycle, everyone, known, questions, self._ours, silent, self._heard, refused, acts=acts
         )
-        questions = questions_of(world, cycle.tick, waiting, everyone)
-        unknown = [question for question in questions if question.is_unknown]
-        ours = deliveries.known_ids(tx, cycle.pool, since=since - 2 * CLOCKS_DIFFER_BY) if unknown else set()
-        heard = what_waits(
-            tx, cycle.pool, unknown_at=(q.message.recipient_chip_id for q in unknown), at=cycle.tick
-        )
-    observed = [c for c in everyone.values() if c.status in OBSERVED_STATUSES and c.role != LISTENER_ROLE]
-    # Where a low rate lets not all of them be asked in time, it is not always the same ones that are left out.
-    observed.sort(key=lambda chip: _asked_at(known.get(chip.id)))
-    refused = [i for i, row in known.items() if _was_refused(row, breakers.get(i, CLOSED))]
-    watch = Watch(world, cycle, everyone, known, questions, ours, silent, heard, refused, acts=acts)
-    return Looked(run_in_loop(world, watch.look(observed)), unknown, ours, heard)
+
+    async def look(self) -> Looked:
+        """Ask the gateways."""
+        return Looked(await self._watch.look(self._observed), self._unknown, self._ours, self._heard)
+
+    def interrupt(self) -> None:
+        """Let no other call begin: the run is to end."""
+        self._watch.interrupt()
 
 
 def take_up(world: World, cycle: Cycle, looked: Looked) -> StepReport:
@@ -363,6 +391,7 @@ def _report(world: World, watched: Watched, done: _Done, unknown: Sequence[Quest
     return StepReport(
         {
             "observed": len(rows),
+            "left_out": watched.left_out,
             "connected": sum(row.state is ConnectionState.OPEN for row in rows),
             "recovery_attempts": sum(o.recovery is not None or o.recovery_error is not None for o in seen),
             "recovered": len(done.returned),
@@ -395,6 +424,10 @@ def _log(world: World, watched: Watched, done: _Done, unknown: Sequence[Question
         if one.removed:
             told = f"…{one.chip.last4}: {len(one.removed)} messages given up on were taken out of its queue"
             world.log.warning(told)
+    if watched.left_out:
+        told = f"{watched.left_out} chips were not asked: no time was left, or the run was ended"
+        told += "; the next cycle asks them first"
+        world.log.warning(told)
     if unknown:
         found, never = done.resolved.accepted, done.resolved.failed
         told = f"Of {len(unknown)} messages of unknown outcome {found} were accepted and {never} were not"

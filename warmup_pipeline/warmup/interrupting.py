@@ -44,14 +44,16 @@ def _told_at_the_end(heard_of: Callable[[int], object], at_most: int) -> Iterato
         yield
         return
     told: list[int] = []
+    is_over = False
     before: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def heard(number: int, frame: FrameType | None) -> None:
-        told.append(number)
-        if len(told) <= at_most:
-            heard_of(len(told))
-        else:
+        if not is_over:
+            told.append(number)
+        if is_over or len(told) > at_most:
             before[number](number, frame)
+        else:
+            heard_of(len(told))
 
     for ending in _ENDING:
         handler = signal.getsignal(ending)
@@ -61,7 +63,17 @@ def _told_at_the_end(heard_of: Callable[[int], object], at_most: int) -> Iterato
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if 1 <= len(told) <= at_most:
-            before[told[0]](told[0], None)
+        is_over = True
+        try:
+            _install(before)
+        finally:
+            # A signal may have been told while they were put back.
+            _install(before)
+            if told:
+                # Also where there were more: what a handler raises in a callback reaches nobody.
+                before[told[0]](told[0], None)
+
+
+def _install(handlers: dict[int, Callable[[int, FrameType | None], Any]]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -6,6 +6,7 @@ Holds: :class:`Noting`. Do not add: what an outcome changes (``outcomes``), send
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,7 +16,7 @@ from warmup_pipeline.domain.values import FailureClass
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
 from warmup_pipeline.store.trouble import StoreError
-from warmup_pipeline.warmup.approved import Approved, Tally
+from warmup_pipeline.warmup.approved import Approved, Tally, say_safely
 from warmup_pipeline.warmup.gateway_step import aside
 from warmup_pipeline.warmup.outcomes import Outcome, record_outcomes
 from warmup_pipeline.warmup.withdrawing import withdraw
@@ -59,6 +60,8 @@ class Noting:
         self._database = database
         self._look = look
         self._outcomes: list[Outcome] = []
+        self._unnoted: list[Outcome] = []
+        self._problems: list[Exception] = []
         self._many = asyncio.Event()
         self._stopped = False
 
@@ -82,9 +85,10 @@ class Noting:
                     await self._many.wait()
             self._many.clear()
             if not self._stopped:
-                await self._note_if_possible()
+                await self.if_possible()
 
-    async def _note_if_possible(self) -> None:
+    async def if_possible(self) -> None:
+        """Look and note outcomes; what cannot be noted now is kept, and said."""
         try:
             async with self._database:
                 await aside(self._world, self._look)
@@ -103,10 +107,14 @@ class Noting:
 
         Raises:
             StoreError: the database did not come back in time.
+            ExceptionGroup: some could not be noted for a reason of their own; all others were.
         """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + DATABASE_MAY_BE_AWAY_S
         while True:
+            # What kept single outcomes from being noted may be over by now.
+            self._outcomes[:0], self._unnoted = self._unnoted, []
+            self._problems.clear()
             try:
                 await self._note()
             except StoreError:
@@ -114,22 +122,55 @@ class Noting:
                     raise
                 await asyncio.sleep(NOTE_EVERY_S)
             else:
-                return
+                break
+        if self._problems:
+            raise ExceptionGroup(
+                f"{len(self._problems)} outcomes of sends could not be noted", self._problems
+            )
 
     async def _note(self) -> None:
-        """Write down the outcomes there are: how sends ended, then what was not begun, by reason."""
+        """Write down the outcomes there are: how sends ended, then what was not begun, by reason.
+
+        One that cannot be written down for a reason of its own keeps no other from it.
+
+        Raises:
+            StoreError: the database is away; what is not noted is kept.
+        """
         async with self._database:
             outcomes, self._outcomes = self._outcomes, []
-            left: dict[str | None, list[Outcome]] = {}
+            by_reason: dict[str | None, list[Outcome]] = {}
             for outcome in sorted(outcomes, key=lambda one: one.withdrawn or ""):
-                left.setdefault(outcome.withdrawn, []).append(outcome)
+                by_reason.setdefault(outcome.withdrawn, []).append(outcome)
+            left = deque(by_reason.values())
             try:
-                for reason in tuple(left):
-                    said = await aside(self._world, partial(self._write, left[reason], reason))
-                    await self._tell(left.pop(reason), said)
+                while left:
+                    some = left[0]
+                    try:
+                        said = await aside(self._world, partial(self._write, some, some[0].withdrawn))
+                    except StoreError:
+                        raise
+                    except Exception as error:  # noqa: BLE001 (raised at the end, when the others are noted)
+                        left.popleft()
+                        if len(some) == 1:
+                            self._keep(some[0], error)
+                        else:
+                            half = len(some) // 2
+                            left.extendleft((some[half:], some[:half]))
+                    else:
+                        await self._tell(left.popleft(), said)
             finally:
                 # What is not noted yet is so with the next ones.
-                self._outcomes[:0] = [outcome for some in left.values() for outcome in some]
+                self._outcomes[:0] = [outcome for some in left for outcome in some]
+
+    def _keep(self, outcome: Outcome, error: Exception) -> None:
+        """Keep an outcome that cannot be noted until the end, and say why once."""
+        self._unnoted.append(outcome)
+        self._problems.append(error)
+        last4 = self._approved.standing.chips[outcome.approval.sender_chip_id].last4
+        title = f"…{last4}: what came of a send could not be noted yet"
+        say_safely(
+            self._tally, partial(self._world.log.failure, title, self._world.redactor.traceback(error))
+        )
 
     def _write(self, outcomes: Sequence[Outcome], withdrawn: str | None) -> str | None:
         if withdrawn is None:
@@ -140,30 +181,33 @@ class Noting:
 
     async def _tell(self, outcomes: Sequence[Outcome], said: str | None) -> None:
         """Count outcomes that are noted, and say what is to be said of them."""
-        if said is not None:
-            self.say(said)
         for outcome in outcomes:
-            if outcome.withdrawn is not None:
-                self._tally.withdrawn[outcome.withdrawn] += 1
-            elif not self._count(outcome):
+            self._count(outcome)
+        if said is not None:
+            say_safely(self._tally, partial(self.say, said))
+        for outcome in outcomes:
+            if outcome.problem is not None:
+                say_safely(self._tally, partial(self._say_failure, outcome))
                 # Saying so may take as long as a write, and many may have failed: the others are listened to.
                 await asyncio.sleep(0)
 
-    def _count(self, outcome: Outcome) -> bool:
-        """Count how a send ended, and tell the operator where it failed; returns whether it was accepted."""
-        last4 = self._approved.standing.chips[outcome.approval.sender_chip_id].last4
-        if outcome.accepted is not None:
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.withdrawn is not None:
+            self._tally.withdrawn[outcome.withdrawn] += 1
+        elif outcome.accepted is not None:
             self._tally.sent += 1
-            return True
-        failure = outcome.failure
-        if failure is FailureClass.UNKNOWN:
+        elif outcome.failure is FailureClass.UNKNOWN:
             self._tally.unknown += 1
         else:
-            self._tally.failed[failure.value] += 1
-        title = f"…{last4}: send failed ({failure.value}): {self._world.redactor.text(str(outcome.problem))}"
+            self._tally.failed[outcome.failure.value] += 1
+
+    def _say_failure(self, outcome: Outcome) -> None:
+        """Tell the operator where and how a send failed."""
+        last4 = self._approved.standing.chips[outcome.approval.sender_chip_id].last4
+        problem = self._world.redactor.text(str(outcome.problem))
+        title = f"…{last4}: send failed ({outcome.failure.value}): {problem}"
         self._tally.notes.append(title.splitlines()[0])
         self._world.log.failure(title, outcome.traceback or "")
-        return False
 
     def say(self, text: str) -> None:
         """Tell the operator what was taken back, first of all."""

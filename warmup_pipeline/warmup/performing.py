@@ -1,13 +1,13 @@
 """Performing a cycle's approved actions (MARCAR_LIDO and the like), which are no sends.
 
-Holds: :func:`perform`. Do not add: an action (``activities``), sends (``send``).
+Holds: :class:`Performing`. Do not add: an action (``activities``), sends (``send``).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from warmup_pipeline.domain.values import ActivityState, FailureClass
@@ -18,101 +18,133 @@ from warmup_pipeline.store.activities import Ending
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.activities.registry import Work
-from warmup_pipeline.warmup.approved import Approved, Tally
-from warmup_pipeline.warmup.gateway_step import channel_of
+from warmup_pipeline.warmup.approved import Approved, Tally, say_safely
+from warmup_pipeline.warmup.gateway_step import channel_of, run_together
 from warmup_pipeline.warmup.lifecycle import hold_pool
+from warmup_pipeline.warmup.wanted import Wanted
 from warmup_pipeline.warmup.withdrawing import why_not_begun
 from warmup_pipeline.warmup.world import World
 
+Aside = Callable[[Callable[[], None]], Awaitable[None]]
+"""Does what waits for the database, while the gateways are listened to."""
 
-async def perform(
-    world: World,
-    cycle: Cycle,
-    hub: GatewayHub,
-    approved: Approved,
-    wanted: Sequence[Approval],
-    tally: Tally,
-) -> dict[str, list[Approval]]:
-    """Perform actions, concurrently across chips; returns those that were certainly not begun, by reason.
+
+@dataclass(frozen=True, slots=True)
+class _NotBegun:
+    """An action that no request was made for."""
+
+    reason: str
+
+
+class Performing:
+    """Performs a cycle's actions.
 
     Args:
         world: what the cycle works with.
         cycle: the cycle.
-        hub: the gateways, open.
-        approved: what the sending step works on.
-        wanted: the actions that may be performed still.
-        tally: is told how they ended.
+        approved: what its sending step works on.
+        wanted: whether calls may begin still.
+        tally: is told how actions ended.
     """
-    if not wanted:
-        return {}
-    phones = {chip.id: chip.phone for chip in approved.standing.chips.values()}
-    performer = _Performer(world, cycle, approved, tally, phones)
-    with world.store.write() as tx:
-        hold_pool(world, tx, cycle)
-        validations.spend(tx, [a.id for a in wanted], at=cycle.tick)
-    something = [a for a in wanted if approved.work.get(a.sender_chip_id)]
-    results = await asyncio.gather(*(performer.act(hub, a) for a in something), return_exceptions=True)
-    endings = [performer.nothing_to_do(a) for a in wanted if not approved.work.get(a.sender_chip_id)]
-    done: dict[str, dict[str, Sequence[Any]]] = {}
-    not_begun: dict[str, list[Approval]] = {}
-    for approval, result in zip(something, results, strict=True):
-        if isinstance(result, GatewayError) and result.attempts == 0:
-            not_begun.setdefault(why_not_begun(result), []).append(approval)
-        elif result is not None:
-            endings.append(performer.failed(approval, result))
-        else:
-            of_type = done.setdefault(performer.type_of(approval), {})
-            of_type[approval.sender_chip_id] = approved.work[approval.sender_chip_id]
-            endings.append(Ending(approval.activity_id or "", ActivityState.EXECUTED, "accepted"))
-    with world.store.write() as tx:
-        tx.lock_pool(cycle.pool)
-        for name, items in done.items():
-            world.activities.actions[name].record(tx, items, at=cycle.tick)
-        activities.finish(tx, endings, cycle_id=cycle.id, at=cycle.tick)
-    tally.actions.update(ending.state.value for ending in endings)
-    return not_begun
 
+    def __init__(self, world: World, cycle: Cycle, approved: Approved, wanted: Wanted, tally: Tally) -> None:
+        self._world = world
+        self._cycle = cycle
+        self._approved = approved
+        self._wanted = wanted
+        self._tally = tally
+        self._phones = {chip.id: chip.phone for chip in approved.standing.chips.values()}
 
-@dataclass(frozen=True, slots=True)
-class _Performer:
-    """Performs single actions, and says how they ended."""
+    async def perform(
+        self, hub: GatewayHub, actions: Sequence[Approval], aside: Aside
+    ) -> dict[str, list[Approval]]:
+        """Perform actions, concurrently across chips; returns those that were certainly not begun, by reason.
 
-    world: World
-    cycle: Cycle
-    approved: Approved
-    tally: Tally
-    phones: Mapping[str, str]
+        Args:
+            hub: the gateways, open.
+            actions: those that were wanted a moment ago.
+            aside: does what waits for the database.
+        """
+        if not actions:
+            return {}
+        await aside(lambda: self._spend(actions))
+        work = self._approved.work
+        something = [a for a in actions if work.get(a.sender_chip_id)]
+        chips = self._approved.standing.chips
+        results = await run_together(
+            something, lambda a: self._act(hub, a), lane=lambda a: chips[a.sender_chip_id].provider
+        )
+        endings = [self._nothing_to_do(a) for a in actions if not work.get(a.sender_chip_id)]
+        done: dict[str, dict[str, Sequence[Any]]] = {}
+        not_begun: dict[str, list[Approval]] = {}
+        failures: list[tuple[Approval, Exception, Ending]] = []
+        for approval, result in zip(something, results, strict=True):
+            if isinstance(result, _NotBegun):
+                not_begun.setdefault(result.reason, []).append(approval)
+            elif result is not None:
+                failures.append((approval, result, self._failed(approval, result)))
+            else:
+                of_type = done.setdefault(self._type_of(approval), {})
+                of_type[approval.sender_chip_id] = work[approval.sender_chip_id]
+                endings.append(Ending(approval.activity_id or "", ActivityState.EXECUTED, "accepted"))
+        endings += [ending for *_, ending in failures]
+        await aside(lambda: self._record(done, endings))
+        self._tally.actions.update(ending.state.value for ending in endings)
+        for failure in failures:
+            self._say_failure(*failure)
+        return not_begun
 
-    def type_of(self, approval: Approval) -> str:
-        """Return an action's activity type."""
-        return self.approved.held[approval.activity_id or ""].type
+    def _spend(self, actions: Sequence[Approval]) -> None:
+        with self._world.store.write() as tx:
+            hold_pool(self._world, tx, self._cycle)
+            validations.spend(tx, [a.id for a in actions], at=self._cycle.tick)
 
-    async def act(self, hub: GatewayHub, approval: Approval) -> None:
+    def _record(self, done: Mapping[str, Mapping[str, Sequence[Any]]], endings: Sequence[Ending]) -> None:
+        with self._world.store.write() as tx:
+            tx.lock_pool(self._cycle.pool)
+            for name, items in done.items():
+                self._world.activities.actions[name].record(tx, items, at=self._cycle.tick)
+            activities.finish(tx, endings, cycle_id=self._cycle.id, at=self._cycle.tick)
+
+    async def _act(self, hub: GatewayHub, approval: Approval) -> _NotBegun | None:
         """Ask the chip's gateway for an action."""
-        chip = self.approved.standing.chips[approval.sender_chip_id]
-        work = Work(channel_of(chip), self.approved.work[chip.id], self.cycle.tick)
-        action = self.world.activities.actions[self.type_of(approval)]
-        await action.perform(hub.gateway(chip.provider), work, self.phones)
+        chip = self._approved.standing.chips[approval.sender_chip_id]
+        channel, gateway = channel_of(chip), hub.gateway(chip.provider)
+        work = Work(channel, self._approved.work[chip.id], self._cycle.tick)
+        action = self._world.activities.actions[self._type_of(approval)]
+        try:
+            await action.perform(gateway, work, self._phones)
+        except GatewayError as error:
+            if error.attempts == 0:
+                stopped = self._wanted.why_not(chip.id, gateway.server_of(channel))
+                return _NotBegun(stopped or why_not_begun(error))
+            self._wanted.failed(error)
+            raise
+        return None
 
-    def nothing_to_do(self, approval: Approval) -> Ending:
+    def _type_of(self, approval: Approval) -> str:
+        """Return an action's activity type."""
+        return self._approved.held[approval.activity_id or ""].type
+
+    def _nothing_to_do(self, approval: Approval) -> Ending:
         """Return how an action ends for which there was nothing to do."""
-        reason = self.world.activities.actions[self.type_of(approval)].nothing_reason
+        reason = self._world.activities.actions[self._type_of(approval)].nothing_reason
         return Ending(approval.activity_id or "", ActivityState.NOTHING_TO_DO, reason)
 
-    def failed(self, approval: Approval, error: BaseException) -> Ending:
-        """Return how an action ends that failed, and say so where the operator looks."""
-        traceback = self.world.redactor.traceback(error)
-        last4 = self.approved.standing.chips[approval.sender_chip_id].last4
-        text = self.world.redactor.text(str(error))
+    def _failed(self, approval: Approval, error: Exception) -> Ending:
+        """Return how an action ends that failed."""
         if isinstance(error, GatewayError):
             reason = error.failure.value
-        elif isinstance(error, Exception):
-            reason = "our_own_bug"
-            self.tally.bugs.append(error)
         else:
-            raise error
-        name = self.type_of(approval)
-        self.world.log.failure(f"…{last4}: {name} failed ({reason}): {text}", traceback)
-        self.tally.notes.append(f"…{last4}: {name} failed ({reason})")
+            reason = "our_own_bug"
+            self._tally.bugs.append(error)
         state = ActivityState.UNKNOWN if reason == FailureClass.UNKNOWN else ActivityState.FAILED
-        return Ending(approval.activity_id or "", state, reason, traceback)
+        return Ending(approval.activity_id or "", state, reason, self._world.redactor.traceback(error))
+
+    def _say_failure(self, approval: Approval, error: Exception, ending: Ending) -> None:
+        """Tell the operator where and how an action failed."""
+        last4 = self._approved.standing.chips[approval.sender_chip_id].last4
+        title = f"…{last4}: {self._type_of(approval)} failed ({ending.reason})"
+        self._tally.notes.append(title)
+        said = f"{title}: {self._world.redactor.text(str(error))}"
+        say_safely(self._tally, partial(self._world.log.failure, said, ending.traceback or ""))

@@ -87,7 +87,7 @@ def rehearse_cycle(world: World, pool: str, *, at: datetime | None = None) -> Re
         world = replace(world, now=lambda: moment)
     with _undone(world, pool, at) as (_, _, cycle):
         pass
-    looked = look(world, cycle, acts=False)
+    looked = look(world, cycle)
     with _undone(world, pool, at) as (inner, tx, cycle):
         take_up(inner, cycle, looked).raise_bugs()
         for step in (plan_day, claim_due, pair_chips, validate_sends):

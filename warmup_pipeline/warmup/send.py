@@ -27,10 +27,10 @@ from warmup_pipeline.domain.values import (
     MessageState,
     Phase,
 )
-from warmup_pipeline.gateways.base import Channel, Content, GatewayError, Trace
+from warmup_pipeline.gateways.base import Content, GatewayError, Trace
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store import activities as activity_store
-from warmup_pipeline.store import conversations, message_writes, operators, validations
+from warmup_pipeline.store import conversations, message_writes, validations
 from warmup_pipeline.store.activities import Ending
 from warmup_pipeline.store.chips import Chip
 from warmup_pipeline.store.cycles import Cycle
@@ -49,15 +49,9 @@ from warmup_pipeline.warmup.gateway_step import (
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.noting import Noting
 from warmup_pipeline.warmup.outcomes import Outcome, message_id
-from warmup_pipeline.warmup.performing import perform
-from warmup_pipeline.warmup.withdrawing import (
-    GATEWAY_DOWN,
-    INTERRUPTED,
-    OUT_OF_TIME,
-    SWITCHED_OFF,
-    why_not_begun,
-    withdraw,
-)
+from warmup_pipeline.warmup.performing import Performing
+from warmup_pipeline.warmup.wanted import Wanted
+from warmup_pipeline.warmup.withdrawing import OUT_OF_TIME, why_not_begun, withdraw
 from warmup_pipeline.warmup.world import StepReport, World
 
 ResultT = TypeVar("ResultT")
@@ -128,6 +122,17 @@ class _UnderWay:
         return self._problems
 
 
+def _raise_them(problems: Sequence[BaseException]) -> None:
+    """Raise what went wrong, if anything did: an interruption as it came, one trouble met often as the one it is."""
+    for problem in problems:
+        if is_interruption(problem):
+            raise problem
+    if len({type(problem) for problem in problems}) == 1:
+        raise problems[0]
+    if problems:
+        raise BaseExceptionGroup("sending failed", problems)
+
+
 class _Sender:
     """Sends one cycle's approvals, a batch at a time, in one event loop."""
 
@@ -136,21 +141,40 @@ class _Sender:
         self._cycle = cycle
         self._approved = approved
         self._tally = tally
-        self._down: dict[str, str] = {}
+        self._wanted = Wanted(world, cycle)
         self._phones = {chip.id: chip.phone for chip in approved.standing.chips.values()}
-        self._killed = operators.KillSwitches(everything=False, pools=frozenset(), chips=frozenset())
-        self._interrupted = False
         self._database = asyncio.Lock()
-        self._noting = Noting(world, cycle, approved, tally, self._database, self._ask_switches)
+        self._noting = Noting(world, cycle, approved, tally, self._database, self._wanted.ask_switches)
 
     async def run(self) -> None:
-        """Send everything, then perform the actions."""
-        async with open_hub(self._world, self._cycle, may_begin=self._may_begin) as hub:
-            await self._send_all(hub)
-            wanted = await self._still_wanted(hub, list(self._approved.actions))
-            not_begun = await perform(self._world, self._cycle, hub, self._approved, wanted, self._tally)
-            for reason, some in sorted(not_begun.items()):
-                await self._withdraw(some, reason)
+        """Send everything, then perform the actions.
+
+        Raises:
+            asyncio.CancelledError: the run is to end; told when what was out has come back and is noted. What went
+                wrong by then is its cause.
+        """
+        async with open_hub(self._world, self._cycle, may_begin=self._wanted.may_begin) as hub:
+            # No call is cut off in its middle, and what is written down is begun, or withdrawn.
+            await undisturbed(self._all(hub), cut_off=self._wanted.interrupt)
+
+    async def _all(self, hub: GatewayHub) -> None:
+        problems: list[BaseException] = []
+        noting = asyncio.create_task(self._noting.now_and_then())
+        try:
+            problems += await self._send_all(hub)
+            if not problems:
+                await self._act(hub)
+        except Exception as error:  # noqa: BLE001 (raised below, with whatever else went wrong)
+            problems.append(error)
+        except asyncio.CancelledError:
+            # All is given up: what is known by now is noted all the same, if it can be.
+            await self._noting.if_possible()
+            raise
+        finally:
+            self._noting.stop()
+            ended = await asyncio.gather(noting, return_exceptions=True)
+            problems += [error for error in ended if isinstance(error, BaseException)]
+        _raise_them(problems)
 
     async def _aside(self, work: Callable[[], ResultT]) -> ResultT:
         """Do what waits for the database, one thing at a time, while the gateways are listened to."""
@@ -158,66 +182,38 @@ class _Sender:
         async with self._database:
             return await aside(self._world, work)
 
-    def _may_begin(self, channel: Channel, server: str) -> bool:
-        """Whether a call is wanted still whose turn has come: it may have waited for long."""
-        return self._stopped(channel.chip_id, server) is None
-
-    def _interrupt(self) -> None:
-        """Let no other call begin: the run is to end."""
-        self._interrupted = True
-
-    def _stopped(self, chip_id: str, server: str) -> str | None:
-        """Return why nothing may begin for a chip at its server any more, ``None`` where it may."""
-        if self._interrupted:
-            return INTERRUPTED
-        if self._killed.covers(self._cycle.pool, chip_id):
-            return SWITCHED_OFF
-        return GATEWAY_DOWN if server in self._down else None
+    async def _act(self, hub: GatewayHub) -> None:
+        """Perform the actions that are wanted still."""
+        wanted = await self._still_wanted(hub, list(self._approved.actions))
+        performing = Performing(self._world, self._cycle, self._approved, self._wanted, self._tally)
+        not_begun = await performing.perform(hub, wanted, self._aside)
+        for reason, some in sorted(not_begun.items()):
+            await self._withdraw(some, reason)
 
     # -- sends ---------------------------------------------------------------------------------
 
-    async def _send_all(self, hub: GatewayHub) -> None:
-        """Send batch by batch; the next one begins while calls of the one before are still out.
+    async def _send_all(self, hub: GatewayHub) -> list[BaseException]:
+        """Send batch by batch, and note what came of it; returns what went wrong.
 
-        So one slow instance holds up nobody but itself.
+        The next batch begins while calls of the one before are still out: so one slow instance holds up nobody
+        but itself.
         """
         sends = self._approved.sends
         calls = _UnderWay()
         problems: list[BaseException] = []
-        noting = asyncio.create_task(self._noting.now_and_then())
         try:
             for start in range(0, len(sends), ROWS_PER_STATEMENT):
                 await calls.until_few()
-                batch = sends[start : start + ROWS_PER_STATEMENT]
-                # What is written down is begun, or withdrawn.
-                await undisturbed(self._begin_batch(hub, batch, calls), cut_off=self._interrupt)
-        except Exception as error:  # noqa: BLE001 (raised below, with whatever else went wrong)
+                if self._wanted.interrupted:
+                    # Nothing of it is written down: the next cycle's reconciler frees it.
+                    break
+                await self._begin_batch(hub, sends[start : start + ROWS_PER_STATEMENT], calls)
+        except Exception as error:  # noqa: BLE001 (returned, with whatever else went wrong)
             problems.append(error)
-        except asyncio.CancelledError:
-            self._interrupt()
-            raise
-        finally:
-            # Whatever happened: none is cut off in the middle of its call, and what came of each is noted.
-            problems += await undisturbed(self._end(calls, noting), cut_off=self._interrupt)
-        for problem in problems:
-            if is_interruption(problem):
-                raise problem
-        if len({type(problem) for problem in problems}) == 1:
-            # One trouble, however often it was met, is told as the one it is.
-            raise problems[0]
-        if problems:
-            raise BaseExceptionGroup("sending failed", problems)
-
-    async def _end(self, calls: _UnderWay, noting: asyncio.Task[None]) -> list[BaseException]:
-        """Wait until no call is out and every outcome is noted; returns what went wrong."""
-        problems = await calls.ended()
-        self._noting.stop()
-        (ended,) = await asyncio.gather(noting, return_exceptions=True)
-        if isinstance(ended, BaseException):
-            problems.append(ended)
+        problems += await calls.ended()
         try:
             await self._noting.for_good()
-        except Exception as error:  # noqa: BLE001 (told with the rest)
+        except Exception as error:  # noqa: BLE001 (returned with the rest)
             problems.append(error)
         return problems
 
@@ -237,19 +233,15 @@ class _Sender:
         if seconds_left(self._world, self._cycle) <= 0:
             await self._withdraw(batch, OUT_OF_TIME)
             return []
-        await self._aside(self._ask_switches)
+        await self._aside(self._wanted.ask_switches)
         by_reason: dict[str | None, list[Approval]] = {None: []}
         for approval in batch:
-            why = self._stopped(approval.sender_chip_id, self._server_of(hub, approval))
+            why = self._wanted.why_not(approval.sender_chip_id, self._server_of(hub, approval))
             by_reason.setdefault(why, []).append(approval)
         wanted = by_reason.pop(None)
         for reason, some in by_reason.items():
             await self._withdraw(some, reason or "")
         return wanted
-
-    def _ask_switches(self) -> None:
-        with self._world.store.read() as tx:
-            self._killed = operators.kill_switches_at(tx, self._cycle.tick)
 
     def _server_of(self, hub: GatewayHub, approval: Approval) -> str:
         chip = self._approved.standing.chips[approval.sender_chip_id]
@@ -328,11 +320,10 @@ class _Sender:
             )
         except GatewayError as error:
             if error.attempts == 0:
-                stopped = self._stopped(chip.id, gateway.server_of(channel))
+                stopped = self._wanted.why_not(chip.id, gateway.server_of(channel))
                 self._noting.ended(Outcome(approval, withdrawn=stopped or why_not_begun(error)))
                 return
-            if error.failure is FailureClass.GATEWAY:
-                self._down.setdefault(error.server, str(error))
+            self._wanted.failed(error)
             self._noting.ended(
                 Outcome(approval, error=error, traceback=self._world.redactor.traceback(error))
             )

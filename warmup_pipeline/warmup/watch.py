@@ -22,7 +22,7 @@ from warmup_pipeline.domain.localtime import day_bounds
 from warmup_pipeline.domain.phones import same_line
 from warmup_pipeline.domain.privacy import mask_phone
 from warmup_pipeline.domain.values import CONFIRMED_STATES, ConnectionState, FailureClass, MessageState
-from warmup_pipeline.gateways.base import Gateway, GatewayError, Observation, Recovery
+from warmup_pipeline.gateways.base import Channel, Gateway, GatewayError, Observation, Recovery
 from warmup_pipeline.gateways.hub import GatewayHub
 from warmup_pipeline.store import deliveries
 from warmup_pipeline.store.chips import Chip
@@ -95,12 +95,22 @@ class Seen:
 
 @dataclass
 class Watched:
-    """Everything that was learned, and the exceptions of our own code."""
+    """Everything that was learned, and the exceptions of our own code.
+
+    Attributes:
+        left_out: chips whose gateway was not asked: no time was left for it, or the run is to end.
+    """
 
     seen: list[Seen] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     asked: Asked = field(default_factory=Asked)
     bugs: list[Exception] = field(default_factory=list)
+    left_out: int = 0
+
+
+def _was_not_asked(error: GatewayError) -> bool:
+    """Whether no request was made, though it could have been: the chip keeps its turn."""
+    return not error.attempted and error.failure is not FailureClass.GATEWAY
 
 
 def recovery_is_due(known: Connection | None, at: datetime) -> bool:
@@ -150,16 +160,28 @@ class Watch:
         self._reopened = heard.reopened
         self._day_begins, self._day_ends = day_bounds(cycle.day, world.policy.zone)
         self._acts = acts
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """Let no other call begin: the run is to end."""
+        self._interrupted = True
+
+    def _may_begin(self, channel: Channel, server: str) -> bool:
+        del channel, server
+        return not self._interrupted
 
     async def look(self, observed: Sequence[Chip]) -> Watched:
         """Look at every observed chip; see the module's text for the order."""
         watched = Watched()
-        async with open_hub(self._world, self._cycle, at_most=LOOKING_TAKES) as hub:
+        async with open_hub(
+            self._world, self._cycle, at_most=LOOKING_TAKES, may_begin=self._may_begin
+        ) as hub:
             found = await run_together(
                 observed, lambda chip: self._state_of(hub, chip), lane=lambda chip: chip.provider
             )
             seen = {one.chip.id: one for one in found if isinstance(one, Seen)}
             watched.bugs += [one for one in found if isinstance(one, Exception)]
+            watched.left_out = sum(one is None for one in found)
             now = self._cycle.tick if self._world.is_simulated else self._world.now()
             watched.asked = await ask(
                 hub,
@@ -192,7 +214,7 @@ class Watch:
         watched.seen = list(seen.values())
         return watched
 
-    async def _state_of(self, hub: GatewayHub, chip: Chip) -> Seen:
+    async def _state_of(self, hub: GatewayHub, chip: Chip) -> Seen | None:
         channel, gateway = channel_of(chip), hub.gateway(chip.provider)
         try:
             observation = await gateway.connection_state(channel)
@@ -200,7 +222,7 @@ class Watch:
             if error.failure is FailureClass.DISCONNECTED:
                 # Whatever was asked, the gateway said that the session is down.
                 return Seen(chip, Observation(ConnectionState.CLOSED, error.evidence.text))
-            return Seen(chip, error=error)
+            return None if _was_not_asked(error) else Seen(chip, error=error)
         if observation.state is ConnectionState.OPEN and self._number_is_due(chip):
             try:
                 number = await gateway.own_number(channel)
@@ -291,8 +313,10 @@ class Watch:
         gateway = hub.gateway(one.chip.provider)
         try:
             one = await self._clear_queue(gateway, one, queued.get(one.chip.id, ()))
-            if one.observation is None or one.recovery_error is not None or not self._is_due(one):
+            if one.recovery_error is not None:
                 # Nothing is restarted over a queue that could not be cleared: it would all go at once.
+                raise one.recovery_error
+            if one.observation is None or not self._is_due(one):
                 return one
             seen_as = ConnectionState.OPEN if one.is_zombie else one.observation.state
             one = replace(one, was=one.observation.state)
@@ -305,7 +329,10 @@ class Watch:
                 # again by the next cycle.
                 one = replace(one, observation=await gateway.connection_state(channel_of(one.chip)))
         except GatewayError as error:
-            return replace(one, recovery_error=error)
+            one = replace(one, recovery_error=error)
+        if one.recovery_error is not None and _was_not_asked(one.recovery_error):
+            # What was not tried is no attempt.
+            return replace(one, recovery_error=None)
         return one
 
     async def _clear_queue(self, gateway: Gateway, one: Seen, queued: Sequence[Question]) -> Seen:

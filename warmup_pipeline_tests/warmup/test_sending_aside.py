@@ -24,6 +24,7 @@ from warmup_pipeline.warmup import approved, lifecycle, noting, operating, send
 from warmup_pipeline.warmup.outcomes import record_outcomes
 from warmup_pipeline.warmup.timelapse.clock import VirtualClock
 from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport
+from warmup_pipeline.warmup.wanted import Wanted
 from warmup_pipeline_tests.support import MORNING, Lab, chip_row, due_openings, open_lab, rows_of
 from warmup_pipeline_tests.warmup.test_troubles import (
     BEFORE_SENDING,
@@ -222,11 +223,11 @@ def test_a_call_that_waits_for_its_turn_while_sending_is_switched_off_is_not_mad
     one_at_a_time(lab)
     cycle = ready_to_send(lab)
     monkeypatch.setattr(noting, "NOTE_EVERY_S", 0.01)
-    real, off, known = send._Sender._ask_switches, threading.Event(), threading.Event()
+    real, off, known = Wanted.ask_switches, threading.Event(), threading.Event()
 
-    def asked(sender: send._Sender) -> None:
+    def asked(wanted: Wanted) -> None:
         was_off = off.is_set()
-        real(sender)
+        real(wanted)
         if was_off:
             known.set()
 
@@ -235,7 +236,7 @@ def test_a_call_that_waits_for_its_turn_while_sending_is_switched_off_is_not_mad
         off.set()
         assert await asyncio.to_thread(known.wait, SOON_S)
 
-    monkeypatch.setattr(send._Sender, "_ask_switches", asked)
+    monkeypatch.setattr(Wanted, "ask_switches", asked)
     world = replace(lab.world, transport_factory=lambda: _Interrupting(switched_off))
     report = send.send_messages(world, cycle)
     assert report.numbers["sent"] == 1
