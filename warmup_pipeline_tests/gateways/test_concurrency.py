@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from warmup_pipeline.domain.values import FailureClass
+from warmup_pipeline.gateways.base import GatewayError
 from warmup_pipeline_tests.gateways.conftest import (
     TAKEN,
     Seen,
@@ -113,3 +117,25 @@ def test_two_event_loops_after_each_other_each_have_their_own_connections() -> N
     for _ in range(2):
         _, accepted = run_sending(TAKEN)
         assert accepted.message_id
+
+
+def test_a_retry_that_nobody_wants_any_more_is_not_waited_for() -> None:
+    wanted = [True]
+
+    async def refused(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wanted[0] = False
+        await answer(429, {"message": "slow down"}, headers={"Retry-After": "3600"})(seen, reader, writer)
+
+    async def scenario() -> tuple[Wire, GatewayError]:
+        def may_begin(*_: object) -> bool:
+            return wanted[0]
+
+        end = asyncio.get_running_loop().time() + 100_000
+        async with wired(refused, may_begin=may_begin, not_after=end) as (wire, hub):
+            with pytest.raises(GatewayError) as raised:
+                await send(hub)
+            return wire, raised.value
+
+    wire, error = asyncio.run(scenario())
+    assert (len(wire.seen), error.attempts) == (1, 1)
+    assert error.failure is FailureClass.RATE_LIMITED

@@ -19,6 +19,7 @@ from warmup_pipeline.domain.failures import Scope, Stage
 from warmup_pipeline.domain.values import ConnectionState, FailureClass, Provider
 from warmup_pipeline.gateways.base import (
     Accepted,
+    Channel,
     AudioNote,
     Content,
     Gateway,
@@ -317,6 +318,25 @@ def test_each_message_is_marked_read_once_and_no_content_is_success(act: Act) ->
     wire, _ = ask(lambda gateway: gateway.mark_read(ZAPI_CHIP, received, AT), act)
     assert [seen.json["messageId"] for seen in wire.seen] == ["A", "B"]
     assert {seen.path for seen in wire.seen} == {f"{ROOT}/read-message"}
+
+
+def test_a_marking_of_which_a_part_was_made_was_attempted_though_the_rest_was_not_wanted_any_more() -> None:
+    received = [Received("A", "5511900000002"), Received("B", "5511900000002")]
+    asked: list[str] = []
+
+    async def scenario() -> tuple[Wire, GatewayError]:
+        def may_begin(channel: Channel, _: str) -> bool:
+            asked.append(channel.chip_id)
+            return len(asked) == 1
+
+        async with wired(answer(204), may_begin=may_begin) as (wire, hub):
+            with pytest.raises(GatewayError) as raised:
+                await hub.gateway(ZAPI_CHIP.provider).mark_read(ZAPI_CHIP, received, AT)
+            return wire, raised.value
+
+    wire, error = asyncio.run(scenario())
+    assert len(wire.seen) == 1
+    assert error.attempted
 
 
 def test_a_marking_that_is_refused_is_a_failure() -> None:

@@ -187,6 +187,16 @@ def test_what_was_being_dealt_with_when_a_step_was_terminated_shows_no_secret(pr
     told = run_step(project, step)
     assert "DagsterExecutionInterruptedError" in told
     assert token not in told
+    assert "What else went on as the run was ended" in told
+    assert "in ask" in told, "its frames, and its words without the token"
+    assert "ConnectionError: POST" in told
+
+
+def test_a_run_that_is_terminated_in_peace_tells_of_nothing_else(project: Project) -> None:
+    def step(_: World) -> None:
+        raise DagsterExecutionInterruptedError
+
+    assert "What else went on" not in run_step(project, step)
 
 
 def test_a_database_in_trouble_is_one_line_that_says_what_to_do_and_its_traceback_is_in_the_log(

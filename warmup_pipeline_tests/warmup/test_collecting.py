@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from contextlib import ExitStack
 
 import pytest
@@ -83,3 +84,21 @@ def test_a_collector_that_does_not_look_by_itself_is_not_made_to() -> None:
             assert gc.get_threshold()[0] == 0
     finally:
         gc.set_threshold(*before)
+
+
+def test_steps_that_run_without_it_at_the_same_time_let_it_go_on_when_the_last_of_them_ends() -> None:
+    inside, may_end = threading.Event(), threading.Event()
+
+    @collecting_later
+    def longer() -> None:
+        inside.set()
+        assert may_end.wait(30)
+
+    thread = threading.Thread(target=longer)
+    thread.start()
+    assert inside.wait(30)
+    is_on_within()
+    assert not gc.isenabled(), "the longer one goes on without it"
+    may_end.set()
+    thread.join()
+    assert gc.isenabled()

@@ -8,9 +8,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import pytest
 
+from warmup_pipeline.warmup import interrupting
 from warmup_pipeline.warmup.interrupting import run_until_ended
 
 
@@ -112,3 +114,51 @@ def test_in_another_thread_than_the_main_one_signals_are_left_alone(number: sign
     thread.start()
     thread.join()
     assert found == [before]
+
+
+@pytest.mark.parametrize("where", ["a callback", "another task"])
+def test_a_third_signal_is_told_though_nobody_hears_what_its_handler_raises(
+    number: signal.Signals, where: str
+) -> None:
+    def three() -> None:
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+
+    async def another() -> None:
+        three()
+
+    async def work() -> None:
+        if where == "a callback":
+            asyncio.get_running_loop().call_soon(three)
+        else:
+            kept.append(asyncio.create_task(another()))
+        await asyncio.Event().wait()
+
+    kept: list[asyncio.Task[None]] = []
+    with pytest.raises(Interruption):
+        run_until_ended(work())
+    for task in kept:
+        assert isinstance(task.exception(), Interruption)
+
+
+def test_a_signal_while_handlers_are_put_back_leaves_none_of_ours(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, before = signal.signal, {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    is_over: list[bool] = []
+
+    def put_back(one: int, handler: Any) -> Any:
+        found = real(one, handler)
+        if is_over and one == signal.SIGINT:
+            is_over.clear()
+            os.kill(os.getpid(), number)
+        return found
+
+    async def work() -> None:
+        is_over.append(True)
+
+    monkeypatch.setattr(interrupting.signal, "signal", put_back)
+    with pytest.raises(Interruption):
+        run_until_ended(work())
+    monkeypatch.undo()
+    assert {one: signal.getsignal(one) for one in before} == before
