@@ -19,8 +19,8 @@ from warmup_pipeline.domain.failures import Scope, Stage
 from warmup_pipeline.domain.values import ConnectionState, FailureClass, Provider
 from warmup_pipeline.gateways.base import (
     Accepted,
-    Channel,
     AudioNote,
+    Channel,
     Content,
     Gateway,
     GatewayError,
