@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import cycle as endlessly
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import httpx
 
@@ -29,6 +29,7 @@ from warmup_pipeline.warmup.derive.eligibility import derive_phase_eligibility
 from warmup_pipeline.warmup.derive.metrics import derive_chip_metrics
 from warmup_pipeline.warmup.derive.transitions import derive_phase_transitions
 from warmup_pipeline.warmup.derive.trust import derive_trust_scores
+from warmup_pipeline_tests.benchmarks.options import AtLeast, Database
 from warmup_pipeline_tests.benchmarks.replies import let_everyone_reply
 from warmup_pipeline_tests.soak.yard import POOL, Yard, open_yard
 from warmup_pipeline_tests.support import EVOLUTION_KEY, ZAPI_CLIENT_TOKEN, rows_of, token_of
@@ -98,11 +99,11 @@ class Measured:
 
 
 def run(
-    chips: int = 1000,
+    chips: Annotated[int, AtLeast(3)] = 1000,
     *,
-    database: str = "sqlite",
-    latency_ms: int = 50,
-    rounds: int = 5,
+    database: Database = "sqlite",
+    latency_ms: Annotated[int, AtLeast(0)] = 50,
+    rounds: Annotated[int, AtLeast(1)] = 5,
     at_connections: Sequence[int] = CONNECTIONS,
 ) -> Measured:
     """Measure cycles of a pool in which every chip has a reply due.

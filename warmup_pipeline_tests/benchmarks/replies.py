@@ -22,19 +22,22 @@ DIALOGUE: Final = "cafe-acabou"
 def let_everyone_reply(
     tx: Transaction, pool: str, chip_ids: Sequence[str], tick: datetime, number: int
 ) -> None:
-    """Give every chip a conversation in which it is its turn: a ring, wider each round.
+    """Give every chip a conversation in which it is its turn: a ring, wider each round, until it begins anew.
+
+    At half the chips two of them would be each other's next: so wide it never is.
 
     Args:
         tx: an open transaction.
         pool: the chips' pool.
-        chip_ids: the chips.
+        chip_ids: the chips; at least three.
         tick: when the replies are due.
         number: the round.
     """
     opened = tick - timedelta(minutes=6)
     found = []
+    width = 1 + number % ((len(chip_ids) - 1) // 2)
     for index, chip_id in enumerate(chip_ids):
-        opener = chip_ids[(index + number + 1) % len(chip_ids)]
+        opener = chip_ids[(index + width) % len(chip_ids)]
         key = pair_key(opener, chip_id)
         found.append(
             {

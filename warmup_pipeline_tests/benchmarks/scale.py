@@ -11,11 +11,12 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from warmup_pipeline.domain.values import MessageState
 from warmup_pipeline.warmup import claim, connections, lifecycle, pair, send, validate
 from warmup_pipeline_tests.benchmarks.cycle import MORNING
+from warmup_pipeline_tests.benchmarks.options import AtLeast, Database
 from warmup_pipeline_tests.benchmarks.replies import let_everyone_reply
 from warmup_pipeline_tests.soak.yard import Yard, open_yard
 from warmup_pipeline_tests.support import rows_of
@@ -86,13 +87,13 @@ class Measured:
 
 
 def run(
-    chips: int = 100_000,
+    chips: Annotated[int, AtLeast(3)] = 100_000,
     *,
-    pool_count: int = 4,
-    few: int = 1000,
-    database: str = "sqlite",
-    latency_ms: int = 50,
-    rounds: int = 5,
+    pool_count: Annotated[int, AtLeast(1)] = 4,
+    few: Annotated[int, AtLeast(3)] = 1000,
+    database: Database = "sqlite",
+    latency_ms: Annotated[int, AtLeast(0)] = 50,
+    rounds: Annotated[int, AtLeast(1)] = 5,
 ) -> Measured:
     """Measure the cost of a send in pools that hold very many chips.
 

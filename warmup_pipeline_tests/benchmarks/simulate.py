@@ -1,20 +1,33 @@
 """How long a simulated month takes, and whether memory stays flat over its days.
 
-Holds: :func:`run`, :func:`growth_mb`. Do not add: thresholds for tests (a benchmark is measured, not asserted).
+Holds: :func:`run`, :func:`growth_mb`. The floor is as many state calls and sends, asked of a simulator in this process
+by a bare client. Do not add: thresholds for tests (a benchmark is measured, not asserted).
 """
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
 
+import httpx
+
+from warmup_pipeline.gateways.simulator.core import SimulatorCore
+from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, SimulatorSettings
+from warmup_pipeline.gateways.simulator.state import SPILLED
 from warmup_pipeline.warmup.policies import load_policy
-from warmup_pipeline.warmup.timelapse import SimulationSettings, load_profile, simulate
+from warmup_pipeline.warmup.timelapse import SimulationSettings, load_profile, shipped_profiles, simulate
+from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport
+from warmup_pipeline_tests.benchmarks.options import AtLeast, OneOf
+from warmup_pipeline_tests.support import EVOLUTION_KEY, chip_row
+
+_TIMED: Final = 20_000
+"""Calls that the floor makes at most of a kind; what so many take is reckoned for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,8 @@ class Measured:
         chips: chips of the fresh pool.
         wall_s: seconds of real time.
         cpu_s: seconds of this process's processor time.
+        floor_s: seconds of its calls made bare: each chip's state in each cycle, each message.
+        ratio: ``wall_s`` / ``floor_s``.
         cycles_run: cycles whose steps ran.
         messages: messages sent.
         peak_mb: peak resident memory of the process, MiB.
@@ -36,6 +51,8 @@ class Measured:
     chips: int
     wall_s: float
     cpu_s: float
+    floor_s: float
+    ratio: float
     cycles_run: int
     messages: int
     peak_mb: float
@@ -64,7 +81,13 @@ def growth_mb(seen: Sequence[tuple[datetime, float]]) -> float:
     return round(seen[-1][1] - early, 1)
 
 
-def run(days: int = 30, chips: int = 5, *, faults: str = "none", seed: int = 0) -> Measured:
+def run(
+    days: Annotated[int, AtLeast(1)] = 30,
+    chips: Annotated[int, AtLeast(2)] = 5,
+    *,
+    faults: Annotated[str, OneOf(tuple(shipped_profiles()))] = "none",
+    seed: Annotated[int, AtLeast(0)] = 0,
+) -> Measured:
     """Simulate a fresh pool and measure what it costs.
 
     Args:
@@ -81,15 +104,61 @@ def run(days: int = 30, chips: int = 5, *, faults: str = "none", seed: int = 0) 
     def look(now: datetime) -> None:
         seen.append((now, _resident_mb()))
 
-    wall, cpu = time.perf_counter(), time.process_time()
+    begun, cpu = time.perf_counter(), time.process_time()
     with simulate(settings, progress=look) as (_, result):
-        return Measured(
-            days=days,
-            chips=chips,
-            wall_s=round(time.perf_counter() - wall, 2),
-            cpu_s=round(time.process_time() - cpu, 2),
-            cycles_run=result.cycles_run,
-            messages=result.figures.messages,
-            peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            growth_mb=growth_mb(seen),
+        wall_s, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    floor_s = asyncio.run(_bare(chips, result.cycles_run * chips, result.figures.messages))
+    return Measured(
+        days=days,
+        chips=chips,
+        wall_s=round(wall_s, 2),
+        cpu_s=round(cpu_s, 2),
+        floor_s=round(floor_s, 2),
+        ratio=round(wall_s / floor_s, 2),
+        cycles_run=result.cycles_run,
+        messages=result.figures.messages,
+        peak_mb=round(peak_mb, 1),
+        growth_mb=growth_mb(seen),
+    )
+
+
+async def _bare(chips: int, states: int, sends: int) -> float:
+    """Return how many seconds so many calls take by themselves; of very many, some are timed."""
+    rows = [chip_row(number) for number in range(1, chips + 1)]
+    declared = [
+        SimulatedInstance(
+            provider=row["provider"],
+            name=row["instance"],
+            phone=row["phone"],
+            token=EVOLUTION_KEY,
+            state="open",
         )
+        for row in rows
+    ]
+    core = SimulatorCore(SimulatorSettings(evolution_key=EVOLUTION_KEY), SPILLED, declared)
+    try:
+        async with httpx.AsyncClient(
+            transport=SimulatorTransport(core, set()),
+            base_url="http://gateway",
+            headers={"apikey": EVOLUTION_KEY},
+        ) as client:
+            taken = 0.0
+            for count, is_send in ((states, False), (sends, True)):
+                timed = min(count, _TIMED)
+                begun = time.perf_counter()
+                for number in range(timed):
+                    row, other = rows[number % chips], rows[(number + 1) % chips]
+                    answer = (
+                        await client.post(
+                            f"/message/sendText/{row['instance']}",
+                            json={"number": other["phone"], "text": "Oi, tudo bem?"},
+                        )
+                        if is_send
+                        else await client.get(f"/instance/connectionState/{row['instance']}")
+                    )
+                    answer.raise_for_status()
+                taken += (time.perf_counter() - begun) * (count / timed if timed else 0)
+    finally:
+        core.close()
+    return taken

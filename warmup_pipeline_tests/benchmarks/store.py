@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
 
@@ -23,6 +23,7 @@ from warmup_pipeline.store import conversations, derived, message_writes, schema
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Store, Transaction
 from warmup_pipeline_tests.benchmarks.longlog import POOL, LongLog, long_log
+from warmup_pipeline_tests.benchmarks.options import AtLeast, Database
 
 Rows = Sequence[dict[str, Any]]
 
@@ -53,7 +54,12 @@ class Measured:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def run(rows: int = 10_000, *, database: str = "sqlite", rounds: int = 5) -> Measured:
+def run(
+    rows: Annotated[int, AtLeast(2)] = 10_000,
+    *,
+    database: Database = "sqlite",
+    rounds: Annotated[int, AtLeast(1)] = 5,
+) -> Measured:
     """Measure the bulk writes of a cycle.
 
     Args:

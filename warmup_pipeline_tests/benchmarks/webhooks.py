@@ -1,7 +1,8 @@
 """How ``warmup serve`` bears webhooks: a steady rate from many instances, and whether any is lost.
 
 Holds: :func:`run`. ``warmup serve`` is a process of its own, as an operator runs it, and the calls come
-from this one, both on the same machine. Do not add: thresholds for tests (a benchmark is measured, not
+from this one, both on the same machine. The floor is a bare server in its place, which reads each call and keeps
+nothing. Do not add: thresholds for tests (a benchmark is measured, not
 asserted).
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import aiohttp
 import sqlalchemy as sa
@@ -27,11 +28,29 @@ import sqlalchemy as sa
 from warmup_pipeline.domain.values import Provider
 from warmup_pipeline.store import chips, migrate, pools
 from warmup_pipeline.store.engine import Store
+from warmup_pipeline_tests.benchmarks.options import Anything, AtLeast
 from warmup_pipeline_tests.serve import bodies
 from warmup_pipeline_tests.support import MORNING, chip_row
 
 SECRET = "the-secret-of-the-benchmark"
 _COMMAND = "from warmup_pipeline.cli import main; main(prog_name='warmup')"
+_BARE = """
+import asyncio, json
+from aiohttp import web
+
+async def answer(request):
+    await request.read()
+    return web.Response()
+
+async def main():
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(json.dumps({"url": "http://%s:%d" % runner.addresses[0][:2]}), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +70,8 @@ class Measured:
         over_50_ms: how many took longer than 50 ms.
         cpu_ms_each: processor time of ``warmup serve`` per webhook, milliseconds: what one core bears is
             1,000 divided by it, however busy the machine is with other things.
+        floor_cpu_ms_each: the same of a bare server that answers the same calls at the same rate and keeps nothing.
+        ratio: ``cpu_ms_each`` / ``floor_cpu_ms_each``.
     """
 
     asked_per_s: int
@@ -64,6 +85,8 @@ class Measured:
     max_ms: float
     over_50_ms: int
     cpu_ms_each: float
+    floor_cpu_ms_each: float
+    ratio: float
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -79,23 +102,30 @@ def _serving(folder: Path, database_url: str) -> Iterator[tuple[str, int]]:
         "WARMUP_WEBHOOK_SECRET": SECRET,
         "DAGSTER_HOME": str(folder),
     }
-    process = subprocess.Popen(
-        [sys.executable, "-c", _COMMAND, "serve", "--port", "0", "--json"],
-        cwd=folder,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    words = [sys.executable, "-c", _COMMAND, "serve", "--port", "0", "--json"]
+    with _process(words, cwd=folder, env=environ) as found:
+        yield found
+
+
+@contextmanager
+def _bare() -> Iterator[tuple[str, int]]:
+    with _process([sys.executable, "-c", _BARE]) as found:
+        yield found
+
+
+@contextmanager
+def _process(words: list[str], **options: Any) -> Iterator[tuple[str, int]]:
+    """Start a server that says its address as JSON; gives the address and its process."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **options)
     try:
         assert process.stdout is not None
-        words = ""
-        while not words.rstrip().endswith("}"):
+        said = ""
+        while not said.rstrip().endswith("}"):
             line = process.stdout.readline()
             if not line:
-                raise RuntimeError("warmup serve did not start")
-            words += line
-        yield str(json.loads(words)["url"]), process.pid
+                raise RuntimeError(f"the server did not start: {words[-1][:80]}")
+            said += line
+        yield str(json.loads(said)["url"]), process.pid
     finally:
         process.terminate()
         process.wait(30)
@@ -153,7 +183,13 @@ async def _send(
     return statuses, sorted(took), wall
 
 
-def run(per_s: int = 500, seconds: int = 20, *, chips_count: int = 20, database_url: str = "") -> Measured:
+def run(
+    per_s: Annotated[int, AtLeast(1)] = 500,
+    seconds: Annotated[int, AtLeast(1)] = 20,
+    *,
+    chips_count: Annotated[int, AtLeast(2)] = 20,
+    database_url: Annotated[str, Anything()] = "",
+) -> Measured:
     """Send webhooks at a rate and look what was kept.
 
     Args:
@@ -174,10 +210,15 @@ def run(per_s: int = 500, seconds: int = 20, *, chips_count: int = 20, database_
         with store.write() as tx:
             pools.ensure(tx, "default", at=MORNING)
             chips.insert(tx, rows, [])
+        calls = _calls(rows, per_s * seconds)
         with _serving(folder, database_url) as (url, process):
             before = _cpu_s(process)
-            statuses, took, wall = asyncio.run(_send(url, _calls(rows, per_s * seconds), per_s))
+            statuses, took, wall = asyncio.run(_send(url, calls, per_s))
             spent = _cpu_s(process) - before
+        with _bare() as (url, process):
+            before = _cpu_s(process)
+            asyncio.run(_send(url, calls, per_s))
+            floor = _cpu_s(process) - before
         with store.read() as tx:
             kept = tx.connection.execute(sa.text("SELECT count(*) FROM webhook_inbox")).scalar_one()
         store.close()
@@ -193,4 +234,6 @@ def run(per_s: int = 500, seconds: int = 20, *, chips_count: int = 20, database_
         max_ms=round(took[-1], 1),
         over_50_ms=sum(one > 50 for one in took),
         cpu_ms_each=round(spent * 1000 / len(took), 3),
+        floor_cpu_ms_each=round(floor * 1000 / len(took), 3),
+        ratio=round(spent / max(floor, 1 / os.sysconf("SC_CLK_TCK")), 2),
     )

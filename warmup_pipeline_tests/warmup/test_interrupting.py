@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from warmup_pipeline.warmup import interrupting
 from warmup_pipeline.warmup.interrupting import run_until_ended
 
 
@@ -157,7 +156,7 @@ def test_a_signal_while_handlers_are_put_back_leaves_none_of_ours(
     async def work() -> None:
         is_over.append(True)
 
-    monkeypatch.setattr(interrupting.signal, "signal", put_back)
+    monkeypatch.setattr(signal, "signal", put_back)
     with pytest.raises(Interruption):
         run_until_ended(work())
     monkeypatch.undo()
