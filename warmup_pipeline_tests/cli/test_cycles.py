@@ -7,6 +7,7 @@ sends, health that is green because nothing was looked at.
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -216,14 +217,17 @@ def test_ctrl_c_ends_the_demo_in_one_word_and_leaves_its_pool_free(project: Proj
         "from warmup_pipeline.cli import main; main(prog_name='warmup')"
     )
     command = [sys.executable, "-c", code, "demo"]
-    with subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, text=True) as demo:
+    with subprocess.Popen(
+        command, cwd=project.root, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as demo:
         give_up = time.monotonic() + 120
         while not begun():
             assert time.monotonic() < give_up
             assert demo.poll() is None
         for _ in range(3):
-            # One that comes while a signal is being handled may be lost; at a terminal one presses again.
-            demo.send_signal(signal.SIGINT)
+            # A terminal tells everybody that was started from it. One that comes while a signal is being handled
+            # may be lost; at a terminal one presses again.
+            os.killpg(demo.pid, signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 _, said = demo.communicate(timeout=20)
                 break
