@@ -1,7 +1,7 @@
 """``warmup doctor``: looks a set-up over and says what to fix.
 
 Holds: the command, and looking at what must be right before anything can be opened: the environment,
-the policy, the dialogues, the database. Do not add: looking at the pool and the gateways
+the policy, the dialogues, the database, Dagster's own history. Do not add: looking at the pool and the gateways
 (``warmup.doctor``), changing anything.
 """
 
@@ -71,7 +71,7 @@ def _look(session: Session) -> list[Finding]:
         if settings.is_simulated
         else Finding("environment", "", WELL, "live gateways")
     ]
-    findings += [_policy(settings), _dialogues(settings), _database(settings)]
+    findings += [_policy(settings), _dialogues(settings), _database(settings), _history()]
     if any(finding.verdict == FAILS for finding in findings):
         return findings
     return findings + _pool_and_gateways(settings)
@@ -137,6 +137,17 @@ def _database(settings: Settings) -> Finding:
     finally:
         store.close()
     return Finding("database", store.shown_url, WELL, f"schema {migrate.newest()}")
+
+
+def _history() -> Finding:
+    from warmup_pipeline.cli.runs import open_runner
+    from warmup_pipeline.warmup.doctor import FAILS, WELL, Finding
+
+    try:
+        with open_runner():
+            return Finding("history", "", WELL, "Dagster's own can be opened")
+    except InputError as error:
+        return Finding("history", "", FAILS, str(error), "correct what it names, or DAGSTER_HOME")
 
 
 def _pool_and_gateways(settings: Settings) -> list[Finding]:

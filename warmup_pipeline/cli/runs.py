@@ -7,11 +7,17 @@ no command imports Dagster before it must. Do not add: anything that Dagster's o
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from warmup_pipeline.cli.session import InputError
 
 if TYPE_CHECKING:
     from warmup_pipeline.domain.vitals import SchedulerState
@@ -66,18 +72,62 @@ class Runner:
 
 @contextmanager
 def open_runner() -> Iterator[Runner]:
-    """Open the Dagster instance that DAGSTER_HOME names."""
-    import dagster as dg
+    """Open the Dagster instance that DAGSTER_HOME names.
 
-    with dg.DagsterInstance.get() as instance:
+    Raises:
+        InputError: it cannot be opened: its dagster.yaml cannot be used, or what that names.
+    """
+    import dagster as dg
+    from dagster_postgres.utils import DagsterPostgresException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with ExitStack() as stack:
+        try:
+            with _quiet():
+                instance = stack.enter_context(dg.DagsterInstance.get())
+        except (dg.DagsterError, DagsterPostgresException, SQLAlchemyError) as error:
+            raise InputError(_why_not_opened(error)) from error
         yield Runner(instance)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have Dagster not print each of its tries to reach a database: what came of them is told once."""
+    handler = logging.NullHandler()
+    logging.root.addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(handler)
+
+
+def _why_not_opened(error: BaseException) -> str:
+    """Return, in one line, why Dagster's own history cannot be opened, and what to do."""
+    from sqlalchemy.exc import ArgumentError, DBAPIError
+
+    from warmup_pipeline.store.trouble import told
+
+    place = str(Path(os.environ["DAGSTER_HOME"]).expanduser() / "dagster.yaml")
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for one in chain:
+        if unset := re.search(r'environment variable "(\w+)" which is not set', str(one)):
+            return f"{place} needs {unset[1]}, which is not set: set it, or unset DAGSTER_HOME"
+        if isinstance(one, ArgumentError):
+            return f"{place} names an address of Dagster's history that is none: {str(one).splitlines()[0]}"
+        if isinstance(one, DBAPIError):
+            trouble = told(one, "of Dagster's own history", variable=place)
+            if trouble is not None:
+                return str(trouble)
+    words = str(chain[-1]).strip().splitlines() or ["no reason given"]
+    return f"Dagster's own history cannot be opened ({words[0]}): see {place}"
 
 
 def make_room(keep_days: int) -> int:
     """Remove event files of runs older than so many days without opening a database; returns the bytes."""
-    import os
-    from pathlib import Path
-
     from warmup_pipeline.orchestration.room import make_room as make
 
     return make(Path(os.environ["DAGSTER_HOME"]).expanduser(), keep_days=keep_days)

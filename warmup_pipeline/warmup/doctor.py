@@ -53,8 +53,8 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        part: what it belongs to: ``environment``, ``policy``, ``dialogues``, ``database``, ``pool``,
-            ``cycles``, ``webhooks``, ``credentials``, ``instance``, ``number``, ``webhook``.
+        part: what it belongs to: ``environment``, ``policy``, ``dialogues``, ``database``, ``history``,
+            ``pool``, ``cycles``, ``webhooks``, ``credentials``, ``instance``, ``number``, ``webhook``.
         subject: which one, as it may be shown; empty where there is only one.
         verdict: ``ok``, ``warn`` or ``fail``.
         says: what was found, one line, redacted.
