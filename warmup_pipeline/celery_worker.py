@@ -17,6 +17,7 @@ from dagster_celery.tasks import create_execute_job_task
 
 # Loaded once, before the worker forks: a run then starts without the seconds that the imports take.
 import warmup_pipeline.definitions
+from warmup_pipeline.orchestration.opening import history_troubles, why_not_opened
 
 
 def launcher_settings() -> dict[str, Any]:
@@ -35,7 +36,17 @@ def launcher_settings() -> dict[str, Any]:
         return launcher.app_args()
 
 
-app: Final = make_app(launcher_settings())  # type: ignore[no-untyped-call]  # dagster-celery's own has no types
+def _app() -> Any:
+    """Return the app, or end in one line: Celery would take what is wrong for a mistyped option."""
+    try:
+        return make_app(launcher_settings())  # type: ignore[no-untyped-call]  # dagster-celery's own has no types
+    except RuntimeError as error:
+        raise SystemExit(f"Error: {error}") from None
+    except history_troubles() as error:
+        raise SystemExit(f"Error: {why_not_opened(error)}") from None
+
+
+app: Final = _app()
 
 execute_job: Final = create_execute_job_task(app)
 

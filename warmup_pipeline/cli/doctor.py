@@ -7,6 +7,7 @@ the policy, the dialogues, the database, Dagster's own history. Do not add: look
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,4 +163,12 @@ def _pool_and_gateways(settings: Settings) -> list[Finding]:
         except SettingsError as error:
             return [Finding("environment", "", FAILS, str(error), "correct what it names")]
         findings, every_chip = look_at_pool(world)
-        return findings + look_at_gateways(world, every_chip, webhook_secret=settings.webhook_secret)
+        with click.progressbar(
+            length=len(every_chip), label="Asking gateways", file=sys.stderr, show_pos=True
+        ) as bar:
+            return findings + look_at_gateways(
+                world,
+                every_chip,
+                webhook_secret=settings.webhook_secret,
+                progress=lambda: bar.update(1),
+            )

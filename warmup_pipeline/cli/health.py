@@ -58,6 +58,17 @@ def print_health(document: Mapping[str, Any]) -> None:
         ("check", "verdict", "what it says"),
         [(check["check"], _verdict(check), check["description"]) for check in document["checks"]],
     )
+    for switch in document["switched_off"]:
+        whose = {"all": "everything", "pool": f"pool {switch['target']}"}.get(
+            switch["scope"], f"chip {switch['target']}"
+        )
+        why = f" ({switch['reason']})" if switch["reason"] else ""
+        until = f", until {switch['expires_at']}" if switch["expires_at"] else ""
+        click.secho(
+            f"  Sending is switched off for {whose}{until}, by {switch['author']} at {switch['set_at']}{why}: "
+            "nothing goes there until `set_kill_switch` is launched with `lift: true`.",
+            fg="yellow",
+        )
     missing = [sign for sign in document["vitals"] if not sign["passed"]]
     if missing:
         output.heading("Do cycles go on?")

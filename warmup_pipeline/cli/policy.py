@@ -40,6 +40,10 @@ def _document(found: Any) -> dict[str, Any]:
     }
 
 
+def _rate(per_second: float | None) -> str:
+    return "any number" if per_second is None else f"{per_second:g}"
+
+
 @policy.command("check")
 @click.argument("file", metavar="[F]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
@@ -109,6 +113,19 @@ def show(session: Session, file: str | None, as_json: bool) -> None:
         ],
     )
     click.echo(f"  and at most {found.max_errors_24h} errors in 24 hours")
+    output.heading("Pace: how hard one run may ask the gateways")
+    pace = found.pace
+    output.table(
+        ("requests at once, a server", "a second, a server", "a second, an instance", "one may take"),
+        [
+            (
+                pace.connections_per_server,
+                _rate(pace.requests_per_second_per_server),
+                _rate(pace.requests_per_second_per_instance),
+                f"{pace.timeout_seconds:g} s",
+            )
+        ],
+    )
     output.heading("Trust")
     output.table(
         ("level", "from", "of the limits", "pause between sends"),

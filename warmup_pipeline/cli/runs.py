@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -78,15 +77,15 @@ def open_runner() -> Iterator[Runner]:
         InputError: it cannot be opened: its dagster.yaml cannot be used, or what that names.
     """
     import dagster as dg
-    from dagster_postgres.utils import DagsterPostgresException
-    from sqlalchemy.exc import SQLAlchemyError
+
+    from warmup_pipeline.orchestration.opening import history_troubles, why_not_opened
 
     with ExitStack() as stack:
         try:
             with _quiet():
                 instance = stack.enter_context(dg.DagsterInstance.get())
-        except (dg.DagsterError, DagsterPostgresException, SQLAlchemyError) as error:
-            raise InputError(_why_not_opened(error)) from error
+        except history_troubles() as error:
+            raise InputError(why_not_opened(error)) from error
         yield Runner(instance)
 
 
@@ -99,31 +98,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.root.removeHandler(handler)
-
-
-def _why_not_opened(error: BaseException) -> str:
-    """Return, in one line, why Dagster's own history cannot be opened, and what to do."""
-    from sqlalchemy.exc import ArgumentError, DBAPIError
-
-    from warmup_pipeline.store.trouble import told
-
-    place = str(Path(os.environ["DAGSTER_HOME"]).expanduser() / "dagster.yaml")
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    for one in chain:
-        if unset := re.search(r'environment variable "(\w+)" which is not set', str(one)):
-            return f"{place} needs {unset[1]}, which is not set: set it, or unset DAGSTER_HOME"
-        if isinstance(one, ArgumentError):
-            return f"{place} names an address of Dagster's history that is none: {str(one).splitlines()[0]}"
-        if isinstance(one, DBAPIError):
-            trouble = told(one, "of Dagster's own history", variable=place)
-            if trouble is not None:
-                return str(trouble)
-    words = str(chain[-1]).strip().splitlines() or ["no reason given"]
-    return f"Dagster's own history cannot be opened ({words[0]}): see {place}"
 
 
 def make_room(keep_days: int) -> int:

@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping
 from datetime import time
 from functools import cached_property
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -46,6 +46,16 @@ ActivityTypeName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z_]{1,40}
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_yes_or_no(cls, values: Any) -> Any:
+        """Refuse true and false, which YAML makes of yes and no, and Python would take for 1 and 0."""
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                if isinstance(value, bool):
+                    raise ValueError(f"{name} must be a number or a word, not {str(value).lower()}")  # noqa: TRY004 (pydantic's way)
+        return values
 
 
 class PhasePlan(_Data):
@@ -166,7 +176,7 @@ class Pace(_Data):
     connections_per_server: Annotated[int, Field(ge=1, le=1000)] = 100
     requests_per_second_per_server: Annotated[float, Field(ge=0.1, le=10_000)] | None = None
     requests_per_second_per_instance: Annotated[float, Field(ge=0.1, le=1_000)] | None = None
-    timeout_seconds: Annotated[float, Field(gt=0, le=10)] = 10.0
+    timeout_seconds: Annotated[float, Field(ge=1, le=10)] = 10.0
 
 
 class Policy(_Data):

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from warmup_pipeline.store.bulk import insert_rows
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.memory import remembered
-from warmup_pipeline.store.schema import kill_switches, operator_actions
+from warmup_pipeline.store.schema import chips, kill_switches, operator_actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,46 @@ def _switched_off() -> sa.Select[Any]:
         kill_switches.c.lifted_at.is_(None),
         sa.or_(kill_switches.c.expires_at.is_(None), kill_switches.c.expires_at > sa.bindparam("at")),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedOff:
+    """One kill switch that is on.
+
+    Attributes:
+        scope: ``all``, ``pool`` or ``chip``.
+        target: the pool's name or the chip's id; ``*`` for all.
+        last4: the chip's last four digits, where it is one chip's.
+    """
+
+    scope: str
+    target: str
+    last4: str | None
+    reason: str
+    author: str
+    set_at: datetime
+    expires_at: datetime | None
+
+
+def switched_off(tx: Transaction, at: datetime) -> list[SwitchedOff]:
+    """Return the kill switches that are on, each with who set it and why: the widest first."""
+    columns = (
+        kill_switches.c[name] for name in ("scope", "target", "reason", "author", "set_at", "expires_at")
+    )
+    rows = tx.connection.execute(
+        sa.select(*columns, chips.c.last4)
+        .select_from(
+            kill_switches.outerjoin(
+                chips, sa.and_(kill_switches.c.scope == "chip", chips.c.id == kill_switches.c.target)
+            )
+        )
+        .where(
+            kill_switches.c.lifted_at.is_(None),
+            sa.or_(kill_switches.c.expires_at.is_(None), kill_switches.c.expires_at > at),
+        )
+        .order_by(kill_switches.c.scope, kill_switches.c.target, kill_switches.c.set_at)
+    )
+    return [SwitchedOff(**row) for row in rows.mappings()]
 
 
 def set_kill_switch(tx: Transaction, row: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -158,7 +158,11 @@ def _cycle_finding(pool: str, last: datetime | None, now: datetime) -> Finding:
 
 
 def look_at_gateways(
-    world: World, every_chip: Sequence[Chip], *, webhook_secret: str | None
+    world: World,
+    every_chip: Sequence[Chip],
+    *,
+    webhook_secret: str | None,
+    progress: Callable[[], None] = lambda: None,
 ) -> list[Finding]:
     """Ask each chip's gateway: does it let us in, is the session open, whose is it, whom does it tell?
 
@@ -166,6 +170,7 @@ def look_at_gateways(
         world: the world; its gateways are asked, and nothing is changed there.
         every_chip: the chips.
         webhook_secret: what webhooks must bring, ``None`` where it is not set.
+        progress: told each time a chip's gateway was asked.
     """
     findings = []
     if webhook_secret is None:
@@ -181,6 +186,14 @@ def look_at_gateways(
     with world.store.read() as tx:
         heard = inbox.sources(tx)
 
+    names = _Names(every_chip)
+
+    async def look_at(hub: GatewayHub, chip: Chip) -> list[Finding]:
+        try:
+            return await _look_at(hub.gateway(chip.provider), chip, names, webhook_secret, heard.get(chip.id))
+        finally:
+            progress()
+
     async def main() -> list[list[Finding] | Exception]:
         async with GatewayHub(
             world.gateways,
@@ -194,7 +207,7 @@ def look_at_gateways(
         ) as hub:
             return await run_together(
                 every_chip,
-                lambda chip: _look_at(hub.gateway(chip.provider), chip, webhook_secret, heard.get(chip.id)),
+                lambda chip: look_at(hub, chip),
                 lane=lambda chip: chip.provider,
             )
 
@@ -205,10 +218,27 @@ def look_at_gateways(
     return findings
 
 
+class _Names:
+    """What chips are called: where there are several pools with them; and by an id where four digits mean two."""
+
+    def __init__(self, every_chip: Sequence[Chip]) -> None:
+        self._several_pools = len({chip.pool for chip in every_chip}) > 1
+        self._with_digits = Counter(chip.last4 for chip in every_chip)
+
+    def shown(self, chip: Chip) -> str:
+        """Return a chip as a finding names it."""
+        pool = f", {chip.pool}" if self._several_pools else ""
+        return f"…{chip.last4} ({chip.provider.value}{pool})"
+
+    def said(self, chip: Chip) -> str:
+        """Return what to say to a command that is about this chip alone."""
+        return chip.last4 if self._with_digits[chip.last4] == 1 else chip.id
+
+
 async def _look_at(
-    gateway: Gateway, chip: Chip, webhook_secret: str | None, heard: Source | None
+    gateway: Gateway, chip: Chip, names: _Names, webhook_secret: str | None, heard: Source | None
 ) -> list[Finding]:
-    channel, name = channel_of(chip), f"…{chip.last4} ({chip.provider.value})"
+    channel, name, said = channel_of(chip), names.shown(chip), names.said(chip)
     try:
         seen = await gateway.connection_state(channel)
     except GatewayError as error:
@@ -226,9 +256,7 @@ async def _look_at(
         ]
     findings = [Finding("credentials", name, WELL, "the gateway lets us in")]
     if seen.state is not ConnectionState.OPEN:
-        remedy = (
-            seen.needs_person or f"`warmup chips reconnect {chip.last4}`, then `warmup chips qr {chip.last4}`"
-        )
+        remedy = seen.needs_person or f"`warmup chips reconnect {said}`, then `warmup chips qr {said}`"
         findings.append(
             Finding(
                 "instance", name, FAILS, f"the session is {seen.state}: {seen.detail}".rstrip(": "), remedy
@@ -241,7 +269,7 @@ async def _look_at(
         findings.append(_number(chip, name, await gateway.own_number(channel)))
         if webhook_secret is not None:
             problem = await gateway.webhook_problem(channel, webhook_path(chip), webhook_secret)
-            findings.append(_webhook(chip, name, problem, heard))
+            findings.append(_webhook(chip, name, said, problem, heard))
     except GatewayError as error:
         findings.append(Finding("instance", name, WARNS, str(error), "`warmup doctor` again"))
     return findings
@@ -277,13 +305,11 @@ def _number(chip: Chip, name: str, number: str | None) -> Finding:
     return Finding("number", name, WELL, f"…{chip.last4} is logged in")
 
 
-def _webhook(chip: Chip, name: str, problem: str | None, heard: Source | None) -> Finding:
+def _webhook(chip: Chip, name: str, said: str, problem: str | None, heard: Source | None) -> Finding:
     if problem is not None:
         # Evolution's deliveries are confirmed by polling as well: there it is no more than late.
         verdict = FAILS if chip.provider is Provider.Z_API else WARNS
-        remedy = (
-            f"`warmup chips webhooks {chip.last4} --url https://…` (where the gateway reaches `warmup serve`)"
-        )
+        remedy = f"`warmup chips webhooks {said} --url https://…` (where the gateway reaches `warmup serve`)"
         return Finding("webhook", name, verdict, problem, remedy)
     if heard is None:
         return Finding(
@@ -292,6 +318,6 @@ def _webhook(chip: Chip, name: str, problem: str | None, heard: Source | None) -
             WARNS,
             "it is set, and nothing was ever heard from it",
             "see that `warmup serve` runs and that its address is reached from the gateway; a first message, or "
-            f"`warmup chips reconnect {chip.last4}`, brings a call",
+            f"`warmup chips reconnect {said}`, brings a call",
         )
     return Finding("webhook", name, WELL, f"last heard {heard.last_heard_at:%Y-%m-%d %H:%M} UTC")

@@ -21,11 +21,12 @@ from warmup_pipeline.domain.health import STALE_AFTER, Severity, Verdict, health
 from warmup_pipeline.domain.localtime import local_day
 from warmup_pipeline.domain.values import CONVERSA_PAR, HealthStatus
 from warmup_pipeline.domain.vitals import LastCycle, SchedulerState, Vital, vitals
-from warmup_pipeline.store import audit, cycles, pools
+from warmup_pipeline.store import audit, cycles, operators, pools
 from warmup_pipeline.store import health as health_store
 from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.health import ChipGroup
+from warmup_pipeline.store.operators import SwitchedOff
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.world import World
 
@@ -84,6 +85,9 @@ def health_report(
     with world.store.read() as tx:
         latest = cycles.latest_of_each_pool(tx)
         pool, today = _pool_and_today(world, tx, latest, now)
+        # On the clock of the pool that is behind: a switch that is over elsewhere may be on in there.
+        times = [held.now(now) for held in pools.with_chips(tx)]
+        off = operators.switched_off(tx, min(times, default=now))
     signs = vitals(
         now=now,
         verdicts={check["check"]: _evaluated(by_check, check) for check in shown},
@@ -103,9 +107,22 @@ def health_report(
         "reasons": [world.redactor.text(reason) for reason in (*causes, *reasons)],
         "checks": shown,
         "vitals": [_sign(sign) for sign in signs],
+        "switched_off": [_switch(world, one) for one in off],
         "pool": pool,
         "activities_today": today,
         "last_cycle": _last_cycle(latest.values(), now),
+    }
+
+
+def _switch(world: World, one: SwitchedOff) -> dict[str, Any]:
+    """Return a kill switch as it may be shown: a chip by its last four digits."""
+    return {
+        "scope": one.scope,
+        "target": one.target if one.last4 is None else f"…{one.last4}",
+        "author": world.redactor.text(one.author),
+        "reason": world.redactor.text(one.reason),
+        "set_at": one.set_at.isoformat(),
+        "expires_at": None if one.expires_at is None else one.expires_at.isoformat(),
     }
 
 
@@ -135,6 +152,7 @@ def health_without_database(
         "reasons": [why, *reasons],
         "checks": shown,
         "vitals": [_sign(sign)],
+        "switched_off": [],
         "pool": {"total": 0, "participating": 0, "connected": 0, "by_status": {}, "by_phase": {}},
         "activities_today": {},
         "last_cycle": None,

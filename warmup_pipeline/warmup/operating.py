@@ -310,8 +310,12 @@ def add_chip(
     for name, value, longest in (("instance", instance, _NAME), ("role", role, _WORD), ("pool", pool, 64)):
         if not value or len(value) > longest:
             raise OperatorError(f"{name} must be 1 to {longest} characters")
+        if not value.isprintable():
+            raise OperatorError(f"{name} must be one line of characters that can be seen")
     if len(label) > _NAME:
         raise OperatorError(f"label must be at most {_NAME} characters")
+    if not label.isprintable():
+        raise OperatorError("label must be one line of characters that can be seen")
     chip_id = str(uuid.uuid4())
     with world.store.write() as tx:
         pools.ensure(tx, pool, at=world.now())

@@ -30,6 +30,22 @@ class PolicyError(ValueError):
         super().__init__(" ".join(text.split()))
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that is said twice: the second value would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} is said twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 def _text_of(source: str) -> tuple[str, str]:
     if source in PRESETS:
         preset = resources.files("warmup_pipeline") / "data" / "policies" / f"{source}.yaml"
@@ -87,7 +103,7 @@ def parse_policy(text: str, name: str, *, executable: frozenset[str] | None = No
             do, or a phase cannot be reached.
     """
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_EachKeyOnce)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PolicyError(f"policy {name} is no valid YAML: {error}") from None
     if not isinstance(raw, dict):

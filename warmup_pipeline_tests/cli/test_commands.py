@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from warmup_pipeline.cli import main
 from warmup_pipeline_tests.cli.conftest import REPOSITORY, Project, every_command
@@ -270,6 +271,30 @@ def test_policy_check_proves_the_presets_and_refuses_a_bad_number(project: Proje
     )
     assert "exceeds the cap of 5" in project.refused("policy", "check", "mine.yaml")
     assert "neither a preset" in project.refused("policy", "check", "absent.yaml")
+    (project.root / "twice.yaml").write_text("name: twice\nmax_errors_24h: 5\nmax_errors_24h: 500\n")
+    assert "'max_errors_24h' is said twice" in project.refused("policy", "check", "twice.yaml")
+
+
+def test_policy_show_tells_the_pace_that_is_in_force(project: Project) -> None:
+    shown = project.run("policy", "show").stdout
+    assert "Pace" in shown
+    assert "any number" in shown
+    text = (REPOSITORY / "warmup_pipeline/data/policies/default.yaml").read_text(encoding="utf-8")
+    slow = yaml.safe_load(text) | {
+        "pace": {"requests_per_second_per_server": 2.5, "connections_per_server": 7}
+    }
+    (project.root / "slow.yaml").write_text(yaml.safe_dump(slow))
+    line = next(
+        line for line in project.run("policy", "show", "slow.yaml").stdout.splitlines() if "2.5" in line
+    )
+    assert line.split() == ["7", "2.5", "any", "number", "10", "s"]
+
+
+def test_a_chip_whose_pool_or_label_would_break_a_line_is_not_added(project: Project) -> None:
+    asked = ("chips", "add", "odd", "--phone", "5511900000001")
+    assert "pool must be one line" in project.refused(*asked, "--pool", "x\ny")
+    assert "pool must be one line" in project.refused(*asked, "--pool", "x\x1b[31my")
+    assert "label must be one line" in project.refused(*asked, "--label", "a\nb")
 
 
 def test_policy_show_names_the_earliest_day_of_each_phase(

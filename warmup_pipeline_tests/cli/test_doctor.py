@@ -23,7 +23,7 @@ from warmup_pipeline.gateways.simulator import (
     SimulatorSettings,
     run_in_thread,
 )
-from warmup_pipeline_tests.cli.conftest import Project
+from warmup_pipeline_tests.cli.conftest import REPOSITORY, Project
 
 KEY, CLIENT_TOKEN, TOKEN = "the-global-key-of-evolution", "the-account-token", "the-instance-token"
 SECRET = "what-the-webhooks-must-bring"
@@ -114,7 +114,7 @@ def test_where_nothing_is_wrong_nothing_fails_and_only_silence_is_named(live: Li
     }
     assert all(f["remedy"] for f in warned)
     assert {f["part"] for f in findings} == {
-        *("environment", "policy", "dialogues", "database", "pool", "cycles"),
+        *("environment", "policy", "dialogues", "database", "history", "pool", "cycles"),
         *("credentials", "instance", "number", "webhook"),
     }
 
@@ -133,6 +133,15 @@ def test_a_doctor_changes_nothing(live: Live) -> None:
 
 def unreachable_database(live: Live) -> None:
     live.set(WARMUP_DATABASE_URL="postgresql://nobody:hidden@127.0.0.1:1/warmup")
+
+
+def history_without_its_address(live: Live) -> None:
+    live.set(DAGSTER_HOME=str(REPOSITORY / "deploy" / "postgres"), WARMUP_DAGSTER_DATABASE_URL=None)
+
+
+def history_that_nobody_serves(live: Live) -> None:
+    history_without_its_address(live)
+    live.set(WARMUP_DAGSTER_DATABASE_URL="postgresql+psycopg2://nobody:hidden@127.0.0.1:1/dagster")
 
 
 def no_database(live: Live) -> None:
@@ -223,6 +232,8 @@ def no_webhook(live: Live) -> None:
 
 BROKEN: dict[Callable[[Live], None], tuple[str, str, str]] = {
     unreachable_database: ("database", "127.0.0.1", "WARMUP_DATABASE_URL"),
+    history_without_its_address: ("history", "WARMUP_DAGSTER_DATABASE_URL, which is not set", "DAGSTER_HOME"),
+    history_that_nobody_serves: ("history", "start the server", "DAGSTER_HOME"),
     no_database: ("database", "there is no database yet", "warmup import"),
     newer_database: ("database", "newer than this program", "upgrade warmup_pipeline"),
     broken_policy: ("policy", "mine.yaml", "WARMUP_POLICY"),
@@ -256,6 +267,21 @@ def test_each_broken_set_up_is_named_with_its_remedy(live: Live, break_it: Calla
     plain = live.project.run("doctor")
     assert plain.exit_code == 2
     assert "→" in plain.output
+
+
+def test_chips_with_the_same_last_digits_are_told_apart_and_the_remedy_is_about_one(live: Live) -> None:
+    live.declare(Provider.EVOLUTION, "chip-c", "5521987650001", state="close")
+    live.declare(Provider.EVOLUTION, *EVOLUTION[0], state="close")
+    added = live.project.run("chips", "add", "chip-c", "--phone", "5521987650001", "--pool", "north")
+    assert added.exit_code == 0, added.output
+    _, findings = live.examine()
+    down = [one for one in findings if one["part"] == "instance" and one["verdict"] == "fail"]
+    assert {one["subject"] for one in down} == {"…0001 (evolution, default)", "…0001 (evolution, north)"}
+    chips = live.project.json("chips", "list")
+    ids = {chip["pool"]: chip["id"] for chip in chips if chip["last4"] == "0001"}
+    for one in down:
+        pool = one["subject"].rstrip(")").rpartition(", ")[2]
+        assert f"warmup chips reconnect {ids[pool]}" in one["remedy"]
 
 
 @pytest.mark.parametrize("name", ["WARMUP_WEBHOOK_SECRET", "WARMUP_GATEWAY_MODE"])

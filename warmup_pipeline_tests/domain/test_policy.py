@@ -212,6 +212,8 @@ def mutated(raw: dict[str, Any], path: str, value: object) -> dict[str, Any]:
         ("timezone", "a" * 5000, ["timezone", "America/Sao_Paulo"]),
         ("brake.factor", 0, ["brake.factor", "greater than 0"]),
         ("pace.timeout_seconds", 30, ["pace.timeout_seconds", "equal to 10"]),
+        ("pace.timeout_seconds", 0.001, ["pace.timeout_seconds", "equal to 1"]),
+        ("pace.connections_per_server", True, ["pace", "connections_per_server must be a number"]),
         ("repouso_hours", 0, ["repouso_hours", "equal to 1"]),
         ("name", "My Policy!", ["name", "match pattern"]),
         ("phases", REMOVED, ["phases", "required"]),

@@ -12,9 +12,10 @@ import pytest
 
 from warmup_pipeline.domain.health import Severity
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import demo, lifecycle
+from warmup_pipeline.warmup import demo, lifecycle, operating
 from warmup_pipeline.warmup.checks import CHECKS
 from warmup_pipeline.warmup.health_report import EXIT_CODES, CheckResult, health_report
+from warmup_pipeline_tests.support import rows_of
 from warmup_pipeline_tests.warmup.demo_lab import open_demo, run
 
 
@@ -65,6 +66,28 @@ def test_a_verdict_older_than_ten_minutes_is_no_verdict(sqlite_store: Store, age
     with open_demo(sqlite_store) as lab:
         document = health_report(lab.world, all_pass(lab.now - timedelta(minutes=age)))
     assert document["status"] == status
+
+
+def test_sending_that_is_switched_off_is_said_with_who_did_it_and_why_until_it_is_lifted_or_over(
+    store: Store,
+) -> None:
+    with open_demo(store) as lab:
+        chip_id = str(rows_of(store, "SELECT id FROM chips WHERE last4 = '0121'")[0]["id"])
+        operating.set_kill_switch(
+            lab.world, scope="pool", target="default", author="ana", reason="a complaint"
+        )
+        operating.set_kill_switch(
+            lab.world, scope="chip", target=chip_id, author="rui", reason="its phone is lost"
+        )
+        said = health_report(lab.world, all_pass(lab.now))["switched_off"]
+        assert [(one["scope"], one["target"], one["author"], one["reason"]) for one in said] == [
+            ("chip", "…0121", "rui", "its phone is lost"),
+            ("pool", "default", "ana", "a complaint"),
+        ]
+        operating.set_kill_switch(
+            lab.world, scope="pool", target="default", author="ana", reason="it is well again", lift=True
+        )
+        assert len(health_report(lab.world, all_pass(lab.now))["switched_off"]) == 1
 
 
 def test_a_check_that_was_never_evaluated_is_critical(sqlite_store: Store) -> None:
