@@ -1,6 +1,6 @@
 """Giving every chip of a pool a reply that is due: what the benchmarks' cycles send.
 
-Holds: :func:`let_everyone_reply`.
+Holds: :func:`let_everyone_reply`, :func:`ring`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,23 @@ DIALOGUE: Final = "cafe-acabou"
 """One of two texts: what it says does not matter, that the library knows it does."""
 
 
+def ring(chip_ids: Sequence[str], number: int) -> list[tuple[str, str]]:
+    """Return (who opened, whose turn it is) for every chip: a ring, wider each round, until it begins anew.
+
+    At half the chips two of them would be each other's next: so wide it never is.
+
+    Args:
+        chip_ids: the chips; at least three.
+        number: the round.
+    """
+    width = 1 + number % ((len(chip_ids) - 1) // 2)
+    return [(chip_ids[(index + width) % len(chip_ids)], chip_id) for index, chip_id in enumerate(chip_ids)]
+
+
 def let_everyone_reply(
     tx: Transaction, pool: str, chip_ids: Sequence[str], tick: datetime, number: int
 ) -> None:
-    """Give every chip a conversation in which it is its turn: a ring, wider each round, until it begins anew.
-
-    At half the chips two of them would be each other's next: so wide it never is.
+    """Give every chip a conversation in which it is its turn.
 
     Args:
         tx: an open transaction.
@@ -35,9 +46,7 @@ def let_everyone_reply(
     """
     opened = tick - timedelta(minutes=6)
     found = []
-    width = 1 + number % ((len(chip_ids) - 1) // 2)
-    for index, chip_id in enumerate(chip_ids):
-        opener = chip_ids[(index + width) % len(chip_ids)]
+    for opener, chip_id in ring(chip_ids, number):
         key = pair_key(opener, chip_id)
         found.append(
             {

@@ -68,6 +68,42 @@ def values() -> dict[str, Any]:
     return found
 
 
+# --- the Celery worker
+
+
+@pytest.mark.parametrize(
+    ("home", "said"),
+    [
+        ("deploy/celery", "WARMUP_DAGSTER_DATABASE_URL, which is not set"),
+        (".", "set DAGSTER_HOME to deploy/celery"),
+        (None, "DAGSTER_HOME"),
+    ],
+)
+def test_a_worker_in_the_wrong_environment_says_what_is_missing_in_one_line(
+    home: str | None, said: str, tmp_path: Path
+) -> None:
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WARMUP_", "DAGSTER_"))
+    }
+    folder = ROOT / (home or "")
+    if home == ".":
+        # An instance of its own: the project's own history is left alone.
+        folder = tmp_path
+        (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "celery", "--app=warmup_pipeline.celery_worker", "worker"],
+        cwd=ROOT,
+        env=environ if home is None else environ | {"DAGSTER_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in ran.stderr.splitlines() if "Warning" not in line and not line.startswith(" ")]
+    assert ran.returncode != 0
+    assert len(lines) == 1, ran.stderr
+    assert said in lines[0]
+
+
 # --- compose
 
 
@@ -93,6 +129,11 @@ def test_compose_gives_every_part_the_variables_that_this_program_reads(services
     assert all(environment == said["code"] for environment in said.values())
     for variable in said["code"]:
         assert f"`{variable}`" in readme, f"no page explains {variable}"
+    # What an operator may set is passed on, or .env would say it to nobody.
+    table = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    settable = {name for cell in table for name in re.findall(r"`([A-Z][A-Z_]+[A-Z])`", cell)}
+    assert len(settable) > 10
+    assert settable <= set(said["code"])
     needed = re.findall(r"env: (\w+)", (DEPLOY / "celery" / "dagster.yaml").read_text(encoding="utf-8"))
     assert set(needed) <= set(said["code"])
     assert said["code"]["DAGSTER_HOME"].endswith("/deploy/celery")
