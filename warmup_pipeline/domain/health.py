@@ -97,7 +97,9 @@ def together(pool: str, own: Verdict, others: Mapping[str, Verdict]) -> Verdict:
         return own
     bad = {name: one for name, one in sorted(others.items()) if not one.passed}
     well = len(others) - len(bad)
-    words = [f"{name}: {one.summary}" for name, one in ((pool, own), *list(bad.items())[:TOLD])]
+    # What is not well is said first.
+    said = sorted([(pool, own), *list(bad.items())[:TOLD]], key=lambda named: named[1].passed)
+    words = [f"{name}: {one.summary}" for name, one in said]
     if len(bad) > TOLD:
         words.append(f"{len(bad) - TOLD} more pools are not well")
     if well:

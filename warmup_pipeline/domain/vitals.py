@@ -169,7 +169,7 @@ def _cycles_go_on(now: datetime, last_cycles: Sequence[LastCycle], late: Sequenc
         Severity.ERROR if oldest > NONE_FOR else Severity.WARN,
         f"no cycle has begun for {_minutes(oldest)} minutes in {', '.join(names)}"
         if late
-        else f"the cycles of {len(last_cycles)} pools go on",
+        else f"the cycles of {len(last_cycles)} pool{'s' * (len(last_cycles) != 1)} go on",
         names,
     )
 

@@ -234,3 +234,6 @@ def test_pools_together_pass_only_if_each_does_and_are_as_bad_as_the_worst(
     ]
     assert len(told) == min(TOLD, len([one for one in others.values() if not one.passed]))
     assert {name for one in bad for name in one.concerned} <= set(shown.concerned)
+    assert shown.summary.startswith("mine:") == (own.passed is False or not bad) or not others, (
+        "the worst first"
+    )

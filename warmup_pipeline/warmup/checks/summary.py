@@ -124,7 +124,9 @@ def cycle_is_on_time(world: World, only: str | None = None) -> Verdict:
     return verdict(
         "cycle_is_on_time",
         passed=not problems,
-        summary="; ".join(problems) if problems else f"the cycles of {len(scene.pools)} pools are on time",
+        summary="; ".join(problems)
+        if problems
+        else f"the cycles of {len(scene.pools)} pool{'s' * (len(scene.pools) != 1)} are on time",
         numbers={
             "pools": len(scene.pools),
             "late": len(late),
