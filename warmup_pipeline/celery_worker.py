@@ -10,26 +10,30 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import dagster as dg
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 
 # Loaded once, before the worker forks: a run then starts without the seconds that the imports take.
 import warmup_pipeline.definitions
-from warmup_pipeline.orchestration.opening import history_troubles, why_not_opened
+from warmup_pipeline.orchestration.opening import HistoryError, open_instance
+
+
+class NotForCelery(RuntimeError):
+    """The environment's instance hands no runs to Celery workers."""
 
 
 def launcher_settings() -> dict[str, Any]:
     """Return what the instance's launcher says of broker, result backend and queue.
 
     Raises:
-        RuntimeError: the instance launches its runs otherwise, so nobody would ever give this worker one.
+        HistoryError: the instance cannot be opened.
+        NotForCelery: it launches its runs otherwise, so nobody would ever give this worker one.
     """
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         launcher = instance.run_launcher
         if not isinstance(launcher, CeleryRunLauncher):
-            raise RuntimeError(  # noqa: TRY004 (nobody passed a wrong type: the environment is wrong)
+            raise NotForCelery(
                 f"the dagster.yaml of DAGSTER_HOME launches runs by {type(launcher).__name__}, not by Celery: "
                 "set DAGSTER_HOME to deploy/celery"
             )
@@ -40,10 +44,8 @@ def _app() -> Any:
     """Return the app, or end in one line: Celery would take what is wrong for a mistyped option."""
     try:
         return make_app(launcher_settings())  # type: ignore[no-untyped-call]  # dagster-celery's own has no types
-    except RuntimeError as error:
+    except (HistoryError, NotForCelery) as error:
         raise SystemExit(f"Error: {error}") from None
-    except history_troubles() as error:
-        raise SystemExit(f"Error: {why_not_opened(error)}") from None
 
 
 app: Final = _app()

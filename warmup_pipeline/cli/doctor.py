@@ -7,6 +7,7 @@ the policy, the dialogues, the database, Dagster's own history. Do not add: look
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,8 +73,10 @@ def _look(session: Session) -> list[Finding]:
         if settings.is_simulated
         else Finding("environment", "", WELL, "live gateways")
     ]
-    findings += [_policy(settings), _dialogues(settings), _database(settings), _history()]
-    if any(finding.verdict == FAILS for finding in findings):
+    findings += [_policy(settings), _dialogues(settings), _database(settings)]
+    cannot_be_opened = any(finding.verdict == FAILS for finding in findings)
+    findings.append(_history(settings))
+    if cannot_be_opened:
         return findings
     return findings + _pool_and_gateways(settings)
 
@@ -140,14 +143,19 @@ def _database(settings: Settings) -> Finding:
     return Finding("database", store.shown_url, WELL, f"schema {migrate.newest()}")
 
 
-def _history() -> Finding:
+def _history(settings: Settings) -> Finding:
     from warmup_pipeline.cli.runs import open_runner
+    from warmup_pipeline.orchestration.opening import HistoryError
     from warmup_pipeline.warmup.doctor import FAILS, WELL, Finding
 
+    is_embedded = Path(os.environ["DAGSTER_HOME"]).expanduser().resolve() == settings.root
+    if is_embedded and not (settings.home / "history").exists():
+        # Opening would make it.
+        return Finding("history", "", WELL, "Dagster's own is made by the first run")
     try:
         with open_runner():
             return Finding("history", "", WELL, "Dagster's own can be opened")
-    except InputError as error:
+    except HistoryError as error:
         return Finding("history", "", FAILS, str(error), "correct what it names, or DAGSTER_HOME")
 
 

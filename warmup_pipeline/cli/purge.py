@@ -49,6 +49,7 @@ def purge(context: click.Context, keep_days: int, as_json: bool) -> None:
 def _purged(keep_days: int) -> dict[str, int]:
     """Purge; where the disk is so full that no database can be opened, after making room without one."""
     from warmup_pipeline.cli.runs import make_room, open_runner
+    from warmup_pipeline.orchestration.opening import HistoryError, chain_of
     from warmup_pipeline.store.trouble import is_out_of_room
 
     room = 0
@@ -57,9 +58,10 @@ def _purged(keep_days: int) -> dict[str, int]:
             with open_runner() as runner:
                 removed = runner.purge(keep_days)
             return {**removed, "freed": removed["freed"] + room}
-        except DBAPIError as error:
+        except (DBAPIError, HistoryError) as error:
             # Each round takes more of the oldest files, until there are none that may go.
-            made = make_room(keep_days) if is_out_of_room(error) else 0
+            full = any(is_out_of_room(one) for one in chain_of(error))
+            made = make_room(keep_days) if full else 0
             if made == 0:
                 raise
             room += made

@@ -7,16 +7,13 @@ no command imports Dagster before it must. Do not add: anything that Dagster's o
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from warmup_pipeline.cli.session import InputError
 
 if TYPE_CHECKING:
     from warmup_pipeline.domain.vitals import SchedulerState
@@ -74,30 +71,12 @@ def open_runner() -> Iterator[Runner]:
     """Open the Dagster instance that DAGSTER_HOME names.
 
     Raises:
-        InputError: it cannot be opened: its dagster.yaml cannot be used, or what that names.
+        warmup_pipeline.orchestration.opening.HistoryError: it cannot be opened.
     """
-    import dagster as dg
+    from warmup_pipeline.orchestration.opening import open_instance
 
-    from warmup_pipeline.orchestration.opening import history_troubles, why_not_opened
-
-    with ExitStack() as stack:
-        try:
-            with _quiet():
-                instance = stack.enter_context(dg.DagsterInstance.get())
-        except history_troubles() as error:
-            raise InputError(why_not_opened(error)) from error
+    with open_instance() as instance:
         yield Runner(instance)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Have Dagster not print each of its tries to reach a database: what came of them is told once."""
-    handler = logging.NullHandler()
-    logging.root.addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.root.removeHandler(handler)
 
 
 def make_room(keep_days: int) -> int:

@@ -201,6 +201,7 @@ def _usage(error: click.UsageError) -> str:
 
 def _input_lines(error: Exception) -> tuple[str, ...] | None:
     """Return what to say of an error that means bad input; ``None`` for any other."""
+    from warmup_pipeline.orchestration.opening import HistoryError
     from warmup_pipeline.store.engine import PoolNotFound, StoreUrlError
     from warmup_pipeline.store.trouble import StoreError, told
     from warmup_pipeline.warmup.demo import DemoRefused
@@ -222,6 +223,7 @@ def _input_lines(error: Exception) -> tuple[str, ...] | None:
     known = (
         CycleRefused,
         DemoRefused,
+        HistoryError,
         LibraryError,
         OperatorError,
         PolicyError,

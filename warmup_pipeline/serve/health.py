@@ -16,6 +16,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -73,13 +74,11 @@ class _Routes:
         """Hold the instance open while the application runs."""
         del app
         # Dagster takes seconds to import: only what serves health pays for it.
-        import dagster as dg
+        from warmup_pipeline.orchestration.opening import open_instance
 
-        self._instance = await asyncio.to_thread(dg.DagsterInstance.get)
-        try:
+        with ExitStack() as stack:
+            self._instance = await asyncio.to_thread(stack.enter_context, open_instance())
             yield
-        finally:
-            self._instance.dispose()
 
     async def health(self, request: web.Request) -> web.Response:
         """Answer with the health document."""

@@ -59,34 +59,51 @@ class SwitchedOff:
         scope: ``all``, ``pool`` or ``chip``.
         target: the pool's name or the chip's id; ``*`` for all.
         last4: the chip's last four digits, where it is one chip's.
+        chips_pool: that chip's pool.
     """
 
     scope: str
     target: str
     last4: str | None
+    chips_pool: str | None
     reason: str
     author: str
     set_at: datetime
     expires_at: datetime | None
 
+    def is_on(self, times: Mapping[str, datetime]) -> bool:
+        """Whether it is not over yet, by the clock of its pool; where it is about all, by anybody's.
 
-def switched_off(tx: Transaction, at: datetime) -> list[SwitchedOff]:
-    """Return the kill switches that are on, each with who set it and why: the widest first."""
+        Args:
+            times: each pool's time.
+        """
+        if self.expires_at is None:
+            return True
+        pool = self.target if self.scope == "pool" else self.chips_pool
+        return any(self.expires_at > at for name, at in times.items() if pool in (None, name))
+
+
+def switched_off(tx: Transaction) -> list[SwitchedOff]:
+    """Return the kill switches that are not lifted, each with who set it and why: the widest first.
+
+    Some may be over (``expires_at``), by the clock of the pool they are about.
+    """
     columns = (
         kill_switches.c[name] for name in ("scope", "target", "reason", "author", "set_at", "expires_at")
     )
     rows = tx.connection.execute(
-        sa.select(*columns, chips.c.last4)
+        sa.select(*columns, chips.c.last4, chips.c.pool.label("chips_pool"))
         .select_from(
             kill_switches.outerjoin(
                 chips, sa.and_(kill_switches.c.scope == "chip", chips.c.id == kill_switches.c.target)
             )
         )
-        .where(
-            kill_switches.c.lifted_at.is_(None),
-            sa.or_(kill_switches.c.expires_at.is_(None), kill_switches.c.expires_at > at),
+        .where(kill_switches.c.lifted_at.is_(None))
+        .order_by(
+            sa.case({"all": 0, "pool": 1}, value=kill_switches.c.scope, else_=2),
+            kill_switches.c.target,
+            kill_switches.c.set_at,
         )
-        .order_by(kill_switches.c.scope, kill_switches.c.target, kill_switches.c.set_at)
     )
     return [SwitchedOff(**row) for row in rows.mappings()]
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from warmup_pipeline.domain.values import Decision
 from warmup_pipeline.store.bulk import insert_rows, update_rows
-from warmup_pipeline.store.engine import TakenByAnother, Transaction
+from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, TakenByAnother, Transaction
 from warmup_pipeline.store.memory import remembered
 from warmup_pipeline.store.schema import presend_validations
 
@@ -94,6 +94,18 @@ def spend(tx: Transaction, ids: Sequence[str], *, at: datetime) -> None:
             f"{len(ids) - spent} of {len(ids)} approvals are spent or lapsed already: another process acts for "
             "this cycle; nothing is sent here"
         )
+
+
+def not_lapsed(tx: Transaction, ids: Sequence[str]) -> set[str]:
+    """Return which of these approvals have not lapsed, spent or not."""
+    found: set[str] = set()
+    for start in range(0, len(ids), ROWS_PER_STATEMENT):
+        query = sa.select(presend_validations.c.id).where(
+            presend_validations.c.id.in_(ids[start : start + ROWS_PER_STATEMENT]),
+            presend_validations.c.lapsed.is_(sa.false()),
+        )
+        found.update(tx.connection.execute(query).scalars())
+    return found
 
 
 def lapse(tx: Transaction, ids: Sequence[str]) -> None:

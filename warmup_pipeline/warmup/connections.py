@@ -73,6 +73,7 @@ def _soonest_recovery(last: datetime | None) -> datetime | None:
 class _Done:
     """What was written down."""
 
+    seen: Sequence[Seen]
     rows: Sequence[Connection]
     returned: Sequence[Chip]
     confirmed: Confirmed
@@ -180,22 +181,27 @@ def take_up(world: World, cycle: Cycle, looked: Looked) -> StepReport:
 def _write(
     world: World, cycle: Cycle, watched: Watched, findings: Sequence[Finding], heard: Waiting
 ) -> _Done:
-    seen = watched.seen
     said = heard.newest_connection()
     with world.store.write() as tx:
         hold_pool(world, tx, cycle)
         known = connections.of_pool(tx, cycle.pool)
+        # Of one that was never asked, and told nothing by itself, there is nothing to write.
+        seen = [s for s in watched.seen if not s.left_out or s.chip.id in known or s.chip.id in said]
         suspects = [row.chip_id for row in known.values() if row.last_recovery_action == ZOMBIE_RESTART]
         alive = deliveries.confirmed_since_recovery(tx, suspects)
         rows = [
             _shown(
                 world,
-                _connection_after(world, cycle, one, known.get(one.chip.id), alive, said.get(one.chip.id)),
+                _connection_after(world, cycle, one, known.get(one.chip.id), alive, said.get(one.chip.id))
+                if not one.left_out
+                else _left_as_it_was(
+                    cycle, one, known.get(one.chip.id), said.get(one.chip.id), heard.reopened
+                ),
             )
             for one in seen
         ]
         connections.store(tx, rows)
-        connections.note(tx, _history(world, cycle, watched, rows, known, heard))
+        connections.note(tx, _history(world, cycle, seen, rows, known, heard))
         returned = [
             one.chip
             for one, row in zip(seen, rows, strict=True)
@@ -210,7 +216,7 @@ def _write(
         settled = {finding.message_id for finding in findings}
         never = [Finding(i, None, _DEQUEUED) for i in gone if i not in settled]
         resolved = apply(tx, world, cycle, [*findings, *never])
-    return _Done(rows, returned, confirmed, resolved, len(told))
+    return _Done(seen, rows, returned, confirmed, resolved, len(told))
 
 
 def _shown(world: World, row: Connection) -> Connection:
@@ -244,7 +250,7 @@ def _was_refused(row: Connection, breaker: Circuit) -> bool:
 def _history(
     world: World,
     cycle: Cycle,
-    watched: Watched,
+    seen: Sequence[Seen],
     rows: Sequence[Connection],
     known: Mapping[str, Connection],
     heard: Waiting,
@@ -254,7 +260,7 @@ def _history(
         Step(one.chip_id, cycle.pool, one.received_at, "webhook", one.state, one.words)
         for one in heard.connections
     ]
-    for one, row in zip(watched.seen, rows, strict=True):
+    for one, row in zip(seen, rows, strict=True):
         before = known.get(one.chip.id)
         if one.was is not None and (before is None or before.state is not one.was):
             steps.append(Step(row.chip_id, row.pool, cycle.tick, "asked", one.was, ""))
@@ -278,39 +284,12 @@ def _connection_after(
     said: SaidConnection | None,
 ) -> Connection:
     tick = cycle.tick
-    before = known or Connection(
-        chip_id=one.chip.id,
-        pool=cycle.pool,
-        state=ConnectionState.UNKNOWN,
-        since=tick,
-        observed_at=None,
-        asked_at=tick,
-        detail="",
-        needs_person=None,
-        recovery_attempts=0,
-        last_recovery_at=None,
-        last_recovery_action=None,
-        last_recovery_detail=None,
-        next_recovery_at=None,
-        recovered_at=None,
-        last_error_at=None,
-        gateway_error=None,
-        gateway_error_cycle_id=None,
-    )
+    before = known or _never_asked(cycle, one)
     if one.observation is None:
         error = one.error
         own = error is not None and error.failure is not FailureClass.GATEWAY
-        if said is not None and (before.observed_at is None or said.received_at > before.observed_at):
-            # The gateway could not be asked, but it told of itself since it last answered.
-            before = replace(
-                before,
-                state=said.state,
-                since=tick if said.state is not before.state else before.since,
-                observed_at=said.received_at,
-                needs_person=said.needs_person,
-            )
         return replace(
-            before,
+            _as_told(before, said, tick),
             asked_at=tick,
             detail=str(error),
             # Trouble of the gateway is no chip's fault; the last definite state stands until it is stale.
@@ -354,6 +333,52 @@ def _connection_after(
     return replace(before, **after)
 
 
+def _never_asked(cycle: Cycle, one: Seen) -> Connection:
+    return Connection(
+        chip_id=one.chip.id,
+        pool=cycle.pool,
+        state=ConnectionState.UNKNOWN,
+        since=cycle.tick,
+        observed_at=None,
+        asked_at=cycle.tick,
+        detail="",
+        needs_person=None,
+        recovery_attempts=0,
+        last_recovery_at=None,
+        last_recovery_action=None,
+        last_recovery_detail=None,
+        next_recovery_at=None,
+        recovered_at=None,
+        last_error_at=None,
+        gateway_error=None,
+        gateway_error_cycle_id=None,
+    )
+
+
+def _as_told(before: Connection, said: SaidConnection | None, tick: datetime) -> Connection:
+    """Return what is known of a chip that could not be asked: its gateway may have told since it last answered."""
+    if said is None or (before.observed_at is not None and said.received_at <= before.observed_at):
+        return before
+    return replace(
+        before,
+        state=said.state,
+        since=tick if said.state is not before.state else before.since,
+        observed_at=said.received_at,
+        needs_person=said.needs_person,
+    )
+
+
+def _left_as_it_was(
+    cycle: Cycle, one: Seen, known: Connection | None, said: SaidConnection | None, reopened: Collection[str]
+) -> Connection:
+    """Return what is known of a chip that was left out: what its gateway told by itself, and that it keeps its turn."""
+    row = _as_told(known or _never_asked(cycle, one), said, cycle.tick)
+    if known is None or one.chip.id in reopened:
+        # Its number is asked for again, as on a new day.
+        row = replace(row, asked_at=cycle.tick - timedelta(days=1))
+    return row
+
+
 def _attempted(world: World, before: Connection, one: Seen, tick: datetime) -> dict[str, Any]:
     """Return what an attempt to bring a session back changes; nothing where none was made."""
     if one.recovery is None and one.recovery_error is None:
@@ -390,8 +415,8 @@ def _report(world: World, watched: Watched, done: _Done, unknown: Sequence[Quest
     notes += [f"…{shown[row.chip_id]} needs a person: {row.needs_person}" for row in rows if row.needs_person]
     return StepReport(
         {
-            "observed": len(rows),
-            "left_out": watched.left_out,
+            "observed": sum(not one.left_out for one in seen),
+            "left_out": sum(one.left_out for one in seen),
             "connected": sum(row.state is ConnectionState.OPEN for row in rows),
             "recovery_attempts": sum(o.recovery is not None or o.recovery_error is not None for o in seen),
             "recovered": len(done.returned),
@@ -424,8 +449,9 @@ def _log(world: World, watched: Watched, done: _Done, unknown: Sequence[Question
         if one.removed:
             told = f"…{one.chip.last4}: {len(one.removed)} messages given up on were taken out of its queue"
             world.log.warning(told)
-    if watched.left_out:
-        told = f"{watched.left_out} chips were not asked: no time was left, or the run was ended"
+    left_out = sum(one.left_out for one in watched.seen)
+    if left_out:
+        told = f"{left_out} chips were not asked: no time was left, or the run was ended"
         told += "; the next cycle asks them first"
         world.log.warning(told)
     if unknown:

@@ -224,11 +224,13 @@ class _Names:
     def __init__(self, every_chip: Sequence[Chip]) -> None:
         self._several_pools = len({chip.pool for chip in every_chip}) > 1
         self._with_digits = Counter(chip.last4 for chip in every_chip)
+        self._alike = Counter((chip.last4, chip.pool, chip.provider) for chip in every_chip)
 
     def shown(self, chip: Chip) -> str:
         """Return a chip as a finding names it."""
         pool = f", {chip.pool}" if self._several_pools else ""
-        return f"…{chip.last4} ({chip.provider.value}{pool})"
+        alike = self._alike[chip.last4, chip.pool, chip.provider] > 1
+        return f"…{chip.last4} ({chip.provider.value}{pool}{f', {chip.id}' if alike else ''})"
 
     def said(self, chip: Chip) -> str:
         """Return what to say to a command that is about this chip alone."""

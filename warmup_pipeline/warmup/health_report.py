@@ -85,9 +85,8 @@ def health_report(
     with world.store.read() as tx:
         latest = cycles.latest_of_each_pool(tx)
         pool, today = _pool_and_today(world, tx, latest, now)
-        # On the clock of the pool that is behind: a switch that is over elsewhere may be on in there.
-        times = [held.now(now) for held in pools.with_chips(tx)]
-        off = operators.switched_off(tx, min(times, default=now))
+        times = {held.name: held.now(now) for held in pools.with_chips(tx)}
+        off = [one for one in operators.switched_off(tx) if one.is_on(times)]
     signs = vitals(
         now=now,
         verdicts={check["check"]: _evaluated(by_check, check) for check in shown},

@@ -1,6 +1,6 @@
 """What came of a cycle's sends: kept until it is written down, written down now and then, and told.
 
-Holds: :class:`Noting`. Do not add: what an outcome changes (``outcomes``), sending (``send``).
+Holds: :class:`Noting`, :class:`Unnoted`. Do not add: what an outcome changes (``outcomes``), sending (``send``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Final
 
 from warmup_pipeline.domain.values import FailureClass
 from warmup_pipeline.store.cycles import Cycle
-from warmup_pipeline.store.engine import ROWS_PER_STATEMENT
+from warmup_pipeline.store.engine import ROWS_PER_STATEMENT, TakenByAnother
 from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.warmup.approved import Approved, Tally, say_safely
 from warmup_pipeline.warmup.gateway_step import aside
+from warmup_pipeline.warmup.lifecycle import CycleRefused
 from warmup_pipeline.warmup.outcomes import Outcome, record_outcomes
 from warmup_pipeline.warmup.withdrawing import withdraw
 from warmup_pipeline.warmup.world import World
@@ -30,6 +31,14 @@ NOTE_AT: Final = ROWS_PER_STATEMENT
 
 DATABASE_MAY_BE_AWAY_S: Final = 15.0
 """Seconds that noting outcomes waits for a database that is away: within the time kept at a cycle's end."""
+
+
+_OF_ALL: Final = (StoreError, CycleRefused, TakenByAnother)
+"""What keeps every outcome from being noted, not one: the database is in trouble, or the pool another's."""
+
+
+class Unnoted(ExceptionGroup[Exception]):
+    """What kept single outcomes from being noted, each for a reason of its own."""
 
 
 class Noting:
@@ -62,6 +71,7 @@ class Noting:
         self._outcomes: list[Outcome] = []
         self._unnoted: list[Outcome] = []
         self._problems: list[Exception] = []
+        self._said: set[str] = set()
         self._many = asyncio.Event()
         self._stopped = False
 
@@ -93,7 +103,7 @@ class Noting:
             async with self._database:
                 await aside(self._world, self._look)
             await self._note()
-        except StoreError as error:
+        except _OF_ALL as error:
             # The outcomes are kept and noted by the next try; the last one is not content with less.
             said = "Outcomes could not be noted yet: " + self._world.redactor.text(str(error))
             self._world.log.warning(said)
@@ -107,7 +117,8 @@ class Noting:
 
         Raises:
             StoreError: the database did not come back in time.
-            ExceptionGroup: some could not be noted for a reason of their own; all others were.
+            CycleRefused, TakenByAnother: the pool is another cycle's by now.
+            Unnoted: some could not be noted for a reason of their own; all others were.
         """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + DATABASE_MAY_BE_AWAY_S
@@ -124,9 +135,7 @@ class Noting:
             else:
                 break
         if self._problems:
-            raise ExceptionGroup(
-                f"{len(self._problems)} outcomes of sends could not be noted", self._problems
-            )
+            raise Unnoted(f"{len(self._problems)} outcomes of sends could not be noted", self._problems)
 
     async def _note(self) -> None:
         """Write down the outcomes there are: how sends ended, then what was not begun, by reason.
@@ -134,7 +143,7 @@ class Noting:
         One that cannot be written down for a reason of its own keeps no other from it.
 
         Raises:
-            StoreError: the database is away; what is not noted is kept.
+            StoreError, CycleRefused, TakenByAnother: nothing can be noted now, or any more; it is kept.
         """
         async with self._database:
             outcomes, self._outcomes = self._outcomes, []
@@ -147,7 +156,7 @@ class Noting:
                     some = left[0]
                     try:
                         said = await aside(self._world, partial(self._write, some, some[0].withdrawn))
-                    except StoreError:
+                    except _OF_ALL:
                         raise
                     except Exception as error:  # noqa: BLE001 (raised at the end, when the others are noted)
                         left.popleft()
@@ -166,6 +175,9 @@ class Noting:
         """Keep an outcome that cannot be noted until the end, and say why once."""
         self._unnoted.append(outcome)
         self._problems.append(error)
+        if outcome.approval.id in self._said:
+            return
+        self._said.add(outcome.approval.id)
         last4 = self._approved.standing.chips[outcome.approval.sender_chip_id].last4
         title = f"…{last4}: what came of a send could not be noted yet"
         say_safely(

@@ -10,6 +10,7 @@ and "Kill switch".
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -271,6 +272,11 @@ def resume_chips(world: World, names: Sequence[str], *, author: str, reason: str
     return _move_chips(world, names, action=RESUME, author=author, reason=reason, move=move)
 
 
+def _is_one_line(text: str) -> bool:
+    """Whether text can be shown in a table as it is: no control character, no line's or paragraph's end."""
+    return not any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
+
+
 def add_chip(
     world: World,
     *,
@@ -310,12 +316,12 @@ def add_chip(
     for name, value, longest in (("instance", instance, _NAME), ("role", role, _WORD), ("pool", pool, 64)):
         if not value or len(value) > longest:
             raise OperatorError(f"{name} must be 1 to {longest} characters")
-        if not value.isprintable():
-            raise OperatorError(f"{name} must be one line of characters that can be seen")
+        if not _is_one_line(value):
+            raise OperatorError(f"{name} must be one line, without control characters")
     if len(label) > _NAME:
         raise OperatorError(f"label must be at most {_NAME} characters")
-    if not label.isprintable():
-        raise OperatorError("label must be one line of characters that can be seen")
+    if not _is_one_line(label):
+        raise OperatorError("label must be one line, without control characters")
     chip_id = str(uuid.uuid4())
     with world.store.write() as tx:
         pools.ensure(tx, pool, at=world.now())

@@ -33,17 +33,18 @@ class PolicyError(ValueError):
 class _EachKeyOnce(yaml.SafeLoader):
     """Refuses a key that is said twice: the second value would silently win."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping."""
-        seen: set[str] = set()
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return a mapping as it is written; one that is merged into it may say a key as well."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.composer.ComposerError(
                         None, None, f"{key.value!r} is said twice", key.start_mark
                     )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
+                seen.add((key.tag, key.value))
+        return node
 
 
 def _text_of(source: str) -> tuple[str, str]:

@@ -47,7 +47,7 @@ from warmup_pipeline.warmup.gateway_step import (
     undisturbed,
 )
 from warmup_pipeline.warmup.lifecycle import hold_pool
-from warmup_pipeline.warmup.noting import Noting
+from warmup_pipeline.warmup.noting import Noting, Unnoted
 from warmup_pipeline.warmup.outcomes import Outcome, message_id
 from warmup_pipeline.warmup.performing import Performing
 from warmup_pipeline.warmup.wanted import Wanted
@@ -69,7 +69,12 @@ def send_messages(world: World, cycle: Cycle) -> StepReport:
     approved = load_approved(world, cycle)
     tally = Tally()
     if approved.sends or approved.actions:
-        run_in_loop(world, _Sender(world, cycle, approved, tally).run())
+        try:
+            run_in_loop(world, _Sender(world, cycle, approved, tally).run())
+        except Exception as error:
+            if not tally.bugs:
+                raise
+            raise ExceptionGroup("sending failed, and our own code besides", [error, *tally.bugs]) from None
     if tally.bugs:
         raise ExceptionGroup(f"{len(tally.bugs)} of this step's sends failed in our own code", tally.bugs)
     return StepReport(
@@ -162,7 +167,8 @@ class _Sender:
         noting = asyncio.create_task(self._noting.now_and_then())
         try:
             problems += await self._send_all(hub)
-            if not problems:
+            if all(isinstance(problem, Unnoted) for problem in problems):
+                # One outcome's own trouble keeps nothing else from going on.
                 await self._act(hub)
         except Exception as error:  # noqa: BLE001 (raised below, with whatever else went wrong)
             problems.append(error)

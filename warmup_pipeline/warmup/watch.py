@@ -72,6 +72,8 @@ class Seen:
         was: its state as first seen, where a recovery may have changed it since.
         removed: our ids of messages that were taken out of its queue.
         removed_while_down: its session was down before and after that: none of them can have gone.
+        left_out: its gateway was not asked, or not all that has to be asked before it is known how the chip is:
+            no time was left for it, or the run is to end. The next cycle asks it first.
     """
 
     chip: Chip
@@ -84,6 +86,7 @@ class Seen:
     was: ConnectionState | None = None
     removed: tuple[str, ...] = ()
     removed_while_down: bool = False
+    left_out: bool = False
 
     @property
     def is_down(self) -> bool:
@@ -95,17 +98,12 @@ class Seen:
 
 @dataclass
 class Watched:
-    """Everything that was learned, and the exceptions of our own code.
-
-    Attributes:
-        left_out: chips whose gateway was not asked: no time was left for it, or the run is to end.
-    """
+    """Everything that was learned, and the exceptions of our own code."""
 
     seen: list[Seen] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     asked: Asked = field(default_factory=Asked)
     bugs: list[Exception] = field(default_factory=list)
-    left_out: int = 0
 
 
 def _was_not_asked(error: GatewayError) -> bool:
@@ -181,7 +179,6 @@ class Watch:
             )
             seen = {one.chip.id: one for one in found if isinstance(one, Seen)}
             watched.bugs += [one for one in found if isinstance(one, Exception)]
-            watched.left_out = sum(one is None for one in found)
             now = self._cycle.tick if self._world.is_simulated else self._world.now()
             watched.asked = await ask(
                 hub,
@@ -214,7 +211,7 @@ class Watch:
         watched.seen = list(seen.values())
         return watched
 
-    async def _state_of(self, hub: GatewayHub, chip: Chip) -> Seen | None:
+    async def _state_of(self, hub: GatewayHub, chip: Chip) -> Seen:
         channel, gateway = channel_of(chip), hub.gateway(chip.provider)
         try:
             observation = await gateway.connection_state(channel)
@@ -222,11 +219,13 @@ class Watch:
             if error.failure is FailureClass.DISCONNECTED:
                 # Whatever was asked, the gateway said that the session is down.
                 return Seen(chip, Observation(ConnectionState.CLOSED, error.evidence.text))
-            return None if _was_not_asked(error) else Seen(chip, error=error)
+            return Seen(chip, left_out=True) if _was_not_asked(error) else Seen(chip, error=error)
         if observation.state is ConnectionState.OPEN and self._number_is_due(chip):
             try:
                 number = await gateway.own_number(channel)
-            except GatewayError:
+            except GatewayError as error:
+                if _was_not_asked(error):
+                    return Seen(chip, left_out=True)
                 # The state stands; the number is asked for again when the session next opens.
                 number = None
             if number is not None and not same_line(number, chip.phone):
@@ -330,10 +329,13 @@ class Watch:
                 one = replace(one, observation=await gateway.connection_state(channel_of(one.chip)))
         except GatewayError as error:
             one = replace(one, recovery_error=error)
-        if one.recovery_error is not None and _was_not_asked(one.recovery_error):
-            # What was not tried is no attempt.
-            return replace(one, recovery_error=None)
-        return one
+        if one.recovery_error is None or not _was_not_asked(one.recovery_error):
+            return one
+        # What was not tried is no attempt. A session that came back has not, until its queue was looked at.
+        unseen = one.recovery is None and self._has_returned(one)
+        return replace(
+            one, recovery_error=None, left_out=unseen, observation=None if unseen else one.observation
+        )
 
     async def _clear_queue(self, gateway: Gateway, one: Seen, queued: Sequence[Question]) -> Seen:
         if not queued or one.observation is None:

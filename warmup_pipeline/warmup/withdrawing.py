@@ -6,7 +6,7 @@ Holds: :func:`withdraw`, the reasons, and :func:`why_not_begun`. Do not add: wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from warmup_pipeline.domain.values import FailureClass
@@ -14,6 +14,7 @@ from warmup_pipeline.gateways.base import GatewayError
 from warmup_pipeline.store import activities, conversations, message_writes, validations
 from warmup_pipeline.store.activities import Deferral
 from warmup_pipeline.store.cycles import Cycle
+from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.validations import Approval
 from warmup_pipeline.warmup.approved import Approved
 from warmup_pipeline.warmup.lifecycle import hold_pool
@@ -47,6 +48,8 @@ def withdraw(
 ) -> str:
     """Take back what was certainly not begun; returns what is to be said of it, in one line.
 
+    Doing it again changes nothing: who is cut off in the middle may not know whether it was done.
+
     Args:
         world: what the cycle works with.
         cycle: the cycle.
@@ -54,6 +57,20 @@ def withdraw(
         approvals: which of it; at least one.
         reason: why none of them was begun.
     """
+    with world.store.write() as tx:
+        hold_pool(world, tx, cycle)
+        left = validations.not_lapsed(tx, [approval.id for approval in approvals])
+        again = _take_back(tx, cycle, approved, [a for a in approvals if a.id in left], reason)
+    return (
+        f"{len(approvals)} not begun and due again at {again.astimezone(world.policy.zone):%H:%M}: "
+        f"{_NOT_BEGUN[reason]}"
+    )
+
+
+def _take_back(
+    tx: Transaction, cycle: Cycle, approved: Approved, approvals: Sequence[Approval], reason: str
+) -> datetime:
+    """Take back what was not taken back before; returns when it is due again."""
     again = cycle.tick + (_NEXT_CYCLE if reason in (OUT_OF_TIME, INTERRUPTED) else TRY_AGAIN_AFTER)
     put_off: list[Deferral] = []
     replies: list[dict[str, Any]] = []
@@ -81,22 +98,10 @@ def withdraw(
                     "last_deferral": reason,
                 }
             )
-    with world.store.write() as tx:
-        hold_pool(world, tx, cycle)
-        message_writes.withdraw(tx, [message_id(a) for a in approvals if a.subject != validations.ACTION])
-        validations.lapse(tx, [a.id for a in approvals])
-        conversations.close(tx, closed, at=cycle.tick)
-        conversations.change(tx, replies)
-        activities.defer(
-            tx,
-            put_off,
-            pool=cycle.pool,
-            cycle_id=cycle.id,
-            day=cycle.day,
-            at=cycle.tick,
-        )
-        activities.release(tx, released)
-    return (
-        f"{len(approvals)} not begun and due again at {again.astimezone(world.policy.zone):%H:%M}: "
-        f"{_NOT_BEGUN[reason]}"
-    )
+    message_writes.withdraw(tx, [message_id(a) for a in approvals if a.subject != validations.ACTION])
+    validations.lapse(tx, [a.id for a in approvals])
+    conversations.close(tx, closed, at=cycle.tick)
+    conversations.change(tx, replies)
+    activities.defer(tx, put_off, pool=cycle.pool, cycle_id=cycle.id, day=cycle.day, at=cycle.tick)
+    activities.release(tx, released)
+    return again

@@ -1,7 +1,7 @@
 """How long a simulated month takes, and whether memory stays flat over its days.
 
 Holds: :func:`run`, :func:`growth_mb`. The floor is as many state calls and sends, asked of a simulator in this process
-by a bare client. Do not add: thresholds for tests (a benchmark is measured, not asserted).
+without a client. Do not add: thresholds for tests (a benchmark is measured, not asserted).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import httpx
 from warmup_pipeline.gateways.simulator.core import SimulatorCore
 from warmup_pipeline.gateways.simulator.settings import SimulatedInstance, SimulatorSettings
 from warmup_pipeline.gateways.simulator.state import SPILLED
+from warmup_pipeline.warmup.collecting import collecting_seldom
 from warmup_pipeline.warmup.policies import load_policy
 from warmup_pipeline.warmup.timelapse import SimulationSettings, load_profile, shipped_profiles, simulate
 from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport
@@ -137,28 +138,29 @@ async def _bare(chips: int, states: int, sends: int) -> float:
         for row in rows
     ]
     core = SimulatorCore(SimulatorSettings(evolution_key=EVOLUTION_KEY), SPILLED, declared)
-    try:
-        async with httpx.AsyncClient(
-            transport=SimulatorTransport(core, set()),
-            base_url="http://gateway",
-            headers={"apikey": EVOLUTION_KEY},
-        ) as client:
-            taken = 0.0
-            for count, is_send in ((states, False), (sends, True)):
-                timed = min(count, _TIMED)
-                begun = time.perf_counter()
-                for number in range(timed):
-                    row, other = rows[number % chips], rows[(number + 1) % chips]
-                    answer = (
-                        await client.post(
-                            f"/message/sendText/{row['instance']}",
-                            json={"number": other["phone"], "text": "Oi, tudo bem?"},
-                        )
-                        if is_send
-                        else await client.get(f"/instance/connectionState/{row['instance']}")
+    transport, headers = SimulatorTransport(core, set()), {"apikey": EVOLUTION_KEY}
+    taken = 0.0
+    # As the simulation does.
+    with collecting_seldom():
+        for count, is_send in ((states, False), (sends, True)):
+            timed = min(count, _TIMED)
+            begun = time.perf_counter()
+            for number in range(timed):
+                row, other = rows[number % chips], rows[(number + 1) % chips]
+                asked = (
+                    httpx.Request(
+                        "POST",
+                        f"http://gateway/message/sendText/{row['instance']}",
+                        headers=headers,
+                        json={"number": other["phone"], "text": "Oi, tudo bem?"},
                     )
-                    answer.raise_for_status()
-                taken += (time.perf_counter() - begun) * (count / timed if timed else 0)
-    finally:
-        core.close()
+                    if is_send
+                    else httpx.Request(
+                        "GET", f"http://gateway/instance/connectionState/{row['instance']}", headers=headers
+                    )
+                )
+                answer = await transport.handle_async_request(asked)
+                assert answer.is_success
+            taken += (time.perf_counter() - begun) * (count / timed if timed else 0)
+    core.close()
     return taken

@@ -292,9 +292,9 @@ def test_policy_show_tells_the_pace_that_is_in_force(project: Project) -> None:
 
 def test_a_chip_whose_pool_or_label_would_break_a_line_is_not_added(project: Project) -> None:
     asked = ("chips", "add", "odd", "--phone", "5511900000001")
-    assert "pool must be one line" in project.refused(*asked, "--pool", "x\ny")
-    assert "pool must be one line" in project.refused(*asked, "--pool", "x\x1b[31my")
-    assert "label must be one line" in project.refused(*asked, "--label", "a\nb")
+    assert "pool must be one line, without" in project.refused(*asked, "--pool", "x\ny")
+    assert "pool must be one line, without" in project.refused(*asked, "--pool", "x\x1b[31my")
+    assert "label must be one line, without" in project.refused(*asked, "--label", "a\nb")
 
 
 def test_policy_show_names_the_earliest_day_of_each_phase(

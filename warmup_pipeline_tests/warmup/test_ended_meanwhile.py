@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError, raise_execution_interrupts
 from dagster._utils.interrupts import capture_interrupts
 
-from warmup_pipeline.domain.values import MARCAR_LIDO
+from warmup_pipeline.domain.values import MARCAR_LIDO, Provider
 from warmup_pipeline.gateways.sockets import SocketTransport
 from warmup_pipeline.store import message_writes
 from warmup_pipeline.store.cycles import Cycle
@@ -26,7 +27,9 @@ from warmup_pipeline.store.trouble import StoreError
 from warmup_pipeline.warmup import connections, lifecycle, noting, operating, send
 from warmup_pipeline.warmup.wanted import Wanted
 from warmup_pipeline.warmup.world import StepReport, World
-from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of
+from warmup_pipeline_tests.serve import bodies
+from warmup_pipeline_tests.serve.ear import listening
+from warmup_pipeline_tests.support import Lab, chip_row, due_openings, open_lab, rows_of, run_sql
 from warmup_pipeline_tests.warmup.test_sending_aside import SOON_S, one_at_a_time, ready_to_send
 from warmup_pipeline_tests.warmup.test_troubles import BEFORE_SENDING, _Interrupting, seen
 
@@ -98,6 +101,7 @@ def ready_to_mark(lab: Lab) -> Cycle:
 
 
 MARKING = "markMessageAsRead"
+STATE = "/instance/connectionState/"
 
 
 def marks(lab: Lab) -> list[str]:
@@ -294,7 +298,7 @@ def test_chips_that_were_not_asked_any_more_are_the_first_to_be_asked_in_the_nex
         if number == 3:
             await asyncio.to_thread(end_the_run)
 
-    transport = Asked("/instance/connectionState/", at_third, asked)
+    transport = Asked(STATE, at_third, asked)
     cycle = lab.begin()
     ended(connections.refresh_connections, replace(lab.world, transport_factory=lambda: transport), cycle)
     first = [path.rsplit("/", 1)[1] for path in asked]
@@ -312,8 +316,95 @@ def test_chips_that_were_not_asked_any_more_are_the_first_to_be_asked_in_the_nex
     async def nothing(_: int) -> None:
         return None
 
-    lab.world = replace(
-        lab.world, transport_factory=lambda: Asked("/instance/connectionState/", nothing, asked)
-    )
+    lab.world = replace(lab.world, transport_factory=lambda: Asked(STATE, nothing, asked))
     lab.cycle()
     assert not {path.rsplit("/", 1)[1] for path in asked[: 8 - len(first)]} & set(first)
+
+
+def looking(lab: Lab, path: str, asked: list[str], *, end_at: int = 0) -> World:
+    """Return a world in which the run is ended when a path has been asked for so many times (0: never)."""
+
+    async def then(number: int) -> None:
+        if number == end_at:
+            await asyncio.to_thread(end_the_run)
+
+    return replace(lab.world, transport_factory=lambda: Asked(path, then, asked))
+
+
+def next_cycle(lab: Lab, cycle: Cycle) -> Cycle:
+    lifecycle.fail_cycle(lab.world, cycle)
+    lab.move_to(lab.now + timedelta(minutes=5))
+    return lab.begin()
+
+
+def test_a_chip_whose_number_was_not_asked_for_any_more_has_it_asked_for_in_the_next_cycle(
+    store: Store,
+) -> None:
+    with open_lab(store) as lab:
+        lab.add([chip_row(n, ddd=11) for n in range(1, 9)])
+        one_at_a_time(lab)
+        numbers: list[str] = []
+        cycle = lab.begin()
+        ended(
+            connections.refresh_connections,
+            looking(lab, "/instance/fetchInstances", numbers, end_at=2),
+            cycle,
+        )
+        known = {row["chip_id"] for row in rows_of(store, "SELECT chip_id FROM chip_connections")}
+        assert 2 <= len(numbers) == len(known) < 8, (
+            "who was not wholly looked at is not known to be connected"
+        )
+        first = len(numbers)
+        cycle = next_cycle(lab, cycle)
+        connections.refresh_connections(looking(lab, "/instance/fetchInstances", numbers), cycle)
+        assert len(numbers) - first == 8 - first
+
+
+def test_what_a_gateway_told_of_a_chip_that_was_not_asked_any_more_is_not_lost(
+    lab: Lab, tmp_path: Path
+) -> None:
+    one_at_a_time(lab)
+    asked: list[str] = []
+    with listening(lab.world, tmp_path) as ear:
+        for number in range(1, 9):
+            name = chip_row(number)["instance"]
+            assert (
+                ear.post(Provider.EVOLUTION, name, bodies.connection(name, "close", 401)).status_code == 200
+            )
+    cycle = lab.begin()
+    ended(connections.refresh_connections, looking(lab, STATE, asked, end_at=3), cycle)
+    rows = rows_of(lab.store, "SELECT instance, state FROM chip_connections JOIN chips ON chips.id = chip_id")
+    told = {row["instance"]: row["state"] for row in rows}
+    looked_at = {path.rsplit("/", 1)[1] for path in asked}
+    assert 3 <= len(looked_at) < 8
+    # The gateway's own word, now, is worth more than what it told before.
+    assert {told[name] for name in looked_at} == {"open"}
+    assert {state for name, state in told.items() if name not in looked_at} == {"closed"}
+
+
+def test_a_session_that_came_back_has_its_queue_looked_at_though_the_run_was_ended_before(
+    store: Store,
+) -> None:
+    with open_lab(store) as lab:
+        lab.add([chip_row(n, ddd=11, provider=Provider.Z_API) for n in range(1, 4)])
+        lab.cycle()
+        due_openings(lab, [chip_row(1)["id"]])
+        lab.cycle()
+        (message,) = rows_of(store, "SELECT sender_chip_id AS sender FROM messages LIMIT 1")
+        run_sql(
+            store,
+            "UPDATE chip_connections SET state = 'closed' WHERE chip_id = :chip",
+            chip=message["sender"],
+        )
+        one_at_a_time(lab)
+        queues: list[str] = []
+        cycle = lab.begin()
+        ended(connections.refresh_connections, looking(lab, "/status", [], end_at=3), cycle)
+        state = "SELECT state FROM chip_connections WHERE chip_id = :chip"
+        assert rows_of(store, state, chip=message["sender"]) == [{"state": "closed"}], (
+            "not back until it is seen"
+        )
+        cycle = next_cycle(lab, cycle)
+        connections.refresh_connections(looking(lab, "/queue", queues), cycle)
+        assert queues
+        assert rows_of(store, state, chip=message["sender"]) == [{"state": "open"}]

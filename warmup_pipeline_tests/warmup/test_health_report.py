@@ -81,12 +81,23 @@ def test_sending_that_is_switched_off_is_said_with_who_did_it_and_why_until_it_i
         )
         said = health_report(lab.world, all_pass(lab.now))["switched_off"]
         assert [(one["scope"], one["target"], one["author"], one["reason"]) for one in said] == [
-            ("chip", "…0121", "rui", "its phone is lost"),
             ("pool", "default", "ana", "a complaint"),
+            ("chip", "…0121", "rui", "its phone is lost"),
         ]
         operating.set_kill_switch(
             lab.world, scope="pool", target="default", author="ana", reason="it is well again", lift=True
         )
+        assert len(health_report(lab.world, all_pass(lab.now))["switched_off"]) == 1
+        over = lab.now + timedelta(minutes=30)
+        operating.set_kill_switch(
+            lab.world, scope="all", target="", author="ana", reason="for a while", expires_at=over
+        )
+        assert [one["scope"] for one in health_report(lab.world, all_pass(lab.now))["switched_off"]] == [
+            "all",
+            "chip",
+        ]
+        run(lab, 7)
+        # The demo's pool has a clock of its own: by that it is over.
         assert len(health_report(lab.world, all_pass(lab.now))["switched_off"]) == 1
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from warmup_pipeline.store.engine import Store
-from warmup_pipeline.warmup import noting, send
+from warmup_pipeline.warmup import noting, operating, send
+from warmup_pipeline.warmup.approved import load_approved
+from warmup_pipeline.warmup.lifecycle import CycleRefused
 from warmup_pipeline.warmup.outcomes import record_outcomes
+from warmup_pipeline.warmup.withdrawing import INTERRUPTED, withdraw
 from warmup_pipeline_tests.support import Lab, chip_row, open_lab, rows_of
-from warmup_pipeline_tests.warmup.test_sending_aside import ready_to_send
-from warmup_pipeline_tests.warmup.test_troubles import assert_nothing_lost
+from warmup_pipeline_tests.warmup.test_sending_aside import one_at_a_time, ready_to_send
+from warmup_pipeline_tests.warmup.test_troubles import _Interrupting, assert_nothing_lost
 
 
 @pytest.fixture
@@ -88,3 +94,38 @@ def test_where_the_log_fails_once_the_other_failures_are_told_all_the_same(
     assert len(asked) == 4
     assert len(lab.log.failures) == 3
     assert states(lab) == ["failed"] * 4
+
+
+def test_where_the_pool_is_another_cycles_by_now_that_is_told_once_and_not_of_each_outcome(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_at_a_time(lab)
+    cycle = ready_to_send(lab)
+    monkeypatch.setattr(noting, "NOTE_EVERY_S", 0.01)
+
+    async def taken_over() -> None:
+        # The process hung for longer than its lease; the calls that wait are withdrawn by what happens next.
+        if not switched:
+            switched.append(True)
+            lab.move_to(lab.now + timedelta(minutes=5))
+            await asyncio.to_thread(lab.begin)
+            operating.set_kill_switch(lab.world, scope="all", author="test", reason="stop")
+            await asyncio.sleep(0.2)
+
+    switched: list[bool] = []
+    lab.log.entries.clear()
+    world = replace(lab.world, transport_factory=lambda: _Interrupting(taken_over))
+    with pytest.raises(CycleRefused):
+        send.send_messages(world, cycle)
+    assert lab.log.failures == []
+
+
+def test_what_is_taken_back_twice_counts_once(lab: Lab) -> None:
+    cycle = ready_to_send(lab)
+    found = load_approved(lab.world, cycle)
+    for _ in range(2):
+        withdraw(lab.world, cycle, found, found.sends, INTERRUPTED)
+    deferred = rows_of(lab.store, f"SELECT id FROM deferrals WHERE reason = '{INTERRUPTED}'")
+    assert len(deferred) == len(found.sends) == 4
+    counted = rows_of(lab.store, "SELECT deferrals FROM activities WHERE last_deferral IS NOT NULL")
+    assert {row["deferrals"] for row in counted} == {1}
