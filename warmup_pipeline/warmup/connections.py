@@ -32,7 +32,7 @@ from warmup_pipeline.store.cycles import Cycle
 from warmup_pipeline.store.engine import Transaction
 from warmup_pipeline.store.inbox import SaidConnection
 from warmup_pipeline.warmup.confirm import Confirmed, Receipt, apply_receipts
-from warmup_pipeline.warmup.gateway_step import run_in_loop, undisturbed
+from warmup_pipeline.warmup.gateway_step import run_in_loop, to_its_end
 from warmup_pipeline.warmup.hearing import Waiting, take_receipts, what_waits
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.resolve import (
@@ -105,7 +105,7 @@ def refresh_connections(world: World, cycle: Cycle) -> StepReport:
     async def look_and_write() -> StepReport:
         return take_up(world, cycle, await looking.look())
 
-    return run_in_loop(world, undisturbed(look_and_write(), cut_off=looking.interrupt))
+    return run_in_loop(world, to_its_end(world, look_and_write(), cut_off=looking.interrupt))
 
 
 def look(world: World, cycle: Cycle) -> Looked:

@@ -1,8 +1,8 @@
 """How a step talks to the gateways: one event loop, one hub, for the step's length.
 
 Holds: :func:`run_in_loop`, :func:`open_hub`, :func:`channel_of`, :func:`run_together`, :func:`aside`,
-:func:`undisturbed`. HTTP clients live inside one event loop and are closed with it (root cause 5 was a client that
-outlived its loop).
+:func:`to_its_end`, :func:`undisturbed`. HTTP clients live inside one event loop and are closed with it (root cause 5
+was a client that outlived its loop).
 """
 
 from __future__ import annotations
@@ -158,6 +158,18 @@ async def aside(world: World, work: Callable[[], ResultT]) -> ResultT:
     if world.loop is not None:
         return work()
     return await undisturbed(asyncio.to_thread(work))
+
+
+async def to_its_end(
+    world: World, work: Coroutine[Any, Any, ResultT], *, cut_off: Callable[[], None]
+) -> ResultT:
+    """Do a step's work to its end, though its run is ended meanwhile; see :func:`undisturbed`.
+
+    In virtual time it is only done: a simulation is broken off where it is.
+    """
+    if world.loop is not None:
+        return await work
+    return await undisturbed(work, cut_off=cut_off)
 
 
 async def undisturbed(

@@ -44,7 +44,7 @@ from warmup_pipeline.warmup.gateway_step import (
     open_hub,
     run_in_loop,
     seconds_left,
-    undisturbed,
+    to_its_end,
 )
 from warmup_pipeline.warmup.lifecycle import hold_pool
 from warmup_pipeline.warmup.noting import Noting, Unnoted
@@ -160,7 +160,7 @@ class _Sender:
         """
         async with open_hub(self._world, self._cycle, may_begin=self._wanted.may_begin) as hub:
             # No call is cut off in its middle, and what is written down is begun, or withdrawn.
-            await undisturbed(self._all(hub), cut_off=self._wanted.interrupt)
+            await to_its_end(self._world, self._all(hub), cut_off=self._wanted.interrupt)
 
     async def _all(self, hub: GatewayHub) -> None:
         problems: list[BaseException] = []

@@ -171,9 +171,9 @@ class Watch:
     async def look(self, observed: Sequence[Chip]) -> Watched:
         """Look at every observed chip; see the module's text for the order."""
         watched = Watched()
-        async with open_hub(
-            self._world, self._cycle, at_most=LOOKING_TAKES, may_begin=self._may_begin
-        ) as hub:
+        # In virtual time nobody ends the run.
+        may_begin = self._may_begin if self._world.loop is None else None
+        async with open_hub(self._world, self._cycle, at_most=LOOKING_TAKES, may_begin=may_begin) as hub:
             found = await run_together(
                 observed, lambda chip: self._state_of(hub, chip), lane=lambda chip: chip.provider
             )
