@@ -372,7 +372,10 @@ def _left_as_it_was(
     cycle: Cycle, one: Seen, known: Connection | None, said: SaidConnection | None, reopened: Collection[str]
 ) -> Connection:
     """Return what is known of a chip that was left out: what its gateway told by itself, and that it keeps its turn."""
-    row = _as_told(known or _never_asked(cycle, one), said, cycle.tick)
+    before = known or _never_asked(cycle, one)
+    is_back = said is not None and said.state is ConnectionState.OPEN
+    # One that came back is so once it is asked: its number and its queue are looked at then.
+    row = before if is_back else _as_told(before, said, cycle.tick)
     if known is None or one.chip.id in reopened:
         # Its number is asked for again, as on a new day.
         row = replace(row, asked_at=cycle.tick - timedelta(days=1))

@@ -408,3 +408,23 @@ def test_a_session_that_came_back_has_its_queue_looked_at_though_the_run_was_end
         connections.refresh_connections(looking(lab, "/queue", queues), cycle)
         assert queues
         assert rows_of(store, state, chip=message["sender"]) == [{"state": "open"}]
+
+
+def test_a_session_that_only_its_gateway_called_open_is_back_once_it_was_asked(
+    lab: Lab, tmp_path: Path
+) -> None:
+    one_at_a_time(lab)
+    run_sql(lab.store, "UPDATE chip_connections SET state = 'closed'")
+    asked: list[str] = []
+    with listening(lab.world, tmp_path) as ear:
+        for number in range(1, 9):
+            name = chip_row(number)["instance"]
+            assert ear.post(Provider.EVOLUTION, name, bodies.connection(name, "open")).status_code == 200
+    cycle = lab.begin()
+    ended(connections.refresh_connections, looking(lab, STATE, asked, end_at=3), cycle)
+    rows = rows_of(lab.store, "SELECT instance, state FROM chip_connections JOIN chips ON chips.id = chip_id")
+    looked_at = {path.rsplit("/", 1)[1] for path in asked}
+    assert {row["state"] for row in rows if row["instance"] not in looked_at} == {"closed"}
+    cycle = next_cycle(lab, cycle)
+    report = connections.refresh_connections(lab.world, cycle)
+    assert report.numbers["connected"] == 8
