@@ -114,8 +114,8 @@ def test_a_pool_that_is_well_again_is_well_for_all(lab: Lab) -> None:
     assert not judged(one, cycle_of(one))["metrics_match_log"].passed
     shown = judged(two, cycle(two))["metrics_match_log"]
     assert not shown.passed
-    assert shown.summary.startswith("pool-02: the metrics of all 4 chips are what")
-    assert "pool-01: the metrics of 4 chips are not what the message log says" in shown.summary
+    assert shown.summary.startswith("pool-01: the metrics of 4 chips are not what the message log says")
+    assert "pool-02: the metrics of all 4 chips are what" in shown.summary
     assert judged(one, cycle(one))["metrics_match_log"].passed
     shown = judged(two, cycle(two))["metrics_match_log"]
     assert shown.passed
