@@ -7,12 +7,15 @@ that means bad input. Do not add: commands.
 
 from __future__ import annotations
 
+import _thread
 import gc
 import getpass
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +35,7 @@ BROKEN: Final = 70
 """Exit code for an error of this program (EX_SOFTWARE)."""
 
 _INTERRUPTED: Final = 130
+_MOMENT_S: Final = 0.05
 
 
 class InputError(Exception):
@@ -158,6 +162,7 @@ class OneLineGroup(click.Group):
         """Run a command line; exits the process unless told otherwise."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        sys.unraisablehook = _hears_again(sys.unraisablehook)
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.UsageError as error:
@@ -167,6 +172,8 @@ class OneLineGroup(click.Group):
         except click.Abort as interrupted:
             _let_go(interrupted)
             click.echo("Interrupted.", err=True)
+            # What is pressed while the process ends would only tear that apart.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             sys.exit(_INTERRUPTED)
         except InputError as error:
             _fail(*error.lines)
@@ -176,6 +183,27 @@ class OneLineGroup(click.Group):
                 _fail(*lines)
             _crash(error)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _hears_again(before: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Return a hook for what Python cannot raise that has a Ctrl-C told once more.
+
+    One that meets a callback of the collector's, say, is dropped there, and the command would go on.
+    """
+
+    def hook(unraisable: Any) -> None:
+        kind = unraisable.exc_type
+        if kind is not None and (
+            issubclass(kind, KeyboardInterrupt) or kind.__name__ == "DagsterExecutionInterruptedError"
+        ):
+            # From another thread, and a moment later: told here, it would be dropped again.
+            again = threading.Timer(_MOMENT_S, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
+        else:
+            before(unraisable)
+
+    return hook
 
 
 def _let_go(interrupted: click.Abort) -> None:

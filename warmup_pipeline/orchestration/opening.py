@@ -39,11 +39,9 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
             with _quiet():
                 instance = stack.enter_context(dg.DagsterInstance.get())
         except (
-            CheckError,
-            dg.DagsterError,
-            DagsterPostgresException,
-            SQLAlchemyError,
-            yaml.YAMLError,
+            *(CheckError, dg.DagsterError, DagsterPostgresException, SQLAlchemyError, yaml.YAMLError),
+            # An address with a port that is no number or a driver that is not there, a folder that cannot be made.
+            *(ValueError, ImportError, OSError),
         ) as error:
             raise HistoryError(_why_not(error)) from error
         yield instance
@@ -83,5 +81,7 @@ def _why_not(error: BaseException) -> str:
             trouble = told(one, "of Dagster's own history", variable=place)
             if trouble is not None:
                 return str(trouble)
+            error = one.orig or one
+            break
     words = str(error).strip().splitlines() or ["no reason given"]
-    return f"Dagster's own history cannot be opened ({words[0]}): see {place}"
+    return f"Dagster's own history cannot be opened ({type(error).__name__}: {words[0]}): see {place}"

@@ -122,7 +122,10 @@ def checked_words(author: str, reason: str) -> tuple[str, str]:
         OperatorError: nobody is named, or in too many words.
     """
     # A number has no place beside what was done, whoever writes it there.
-    author, reason = Redactor().text(author.strip()), Redactor().text(reason.strip())
+    author, reason = (
+        Redactor().text("".join(" " if _would_break(c) else c for c in words).strip())
+        for words in (author, reason)
+    )
     if not author or len(author) > _AUTHOR:
         raise OperatorError(f"author must be 1 to {_AUTHOR} characters: it stands beside what was done")
     return author, reason
@@ -273,8 +276,15 @@ def resume_chips(world: World, names: Sequence[str], *, author: str, reason: str
 
 
 def _is_one_line(text: str) -> bool:
-    """Whether text can be shown in a table as it is: no control character, no line's or paragraph's end."""
-    return not any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
+    """Whether text can be shown in a table as it is."""
+    return not any(_would_break(character) for character in text)
+
+
+def _would_break(character: str) -> bool:
+    """Whether a character ends a line, controls a terminal, turns a text's direction, or is half of one."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(
+        character
+    ) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def add_chip(

@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 from warmup_pipeline.cli import main
+from warmup_pipeline.store.engine import Store
 from warmup_pipeline_tests.cli.conftest import REPOSITORY, Project, every_command
+from warmup_pipeline_tests.support import rows_of
 
 AUDIT = REPOSITORY / "warmup_pipeline" / "data" / "audit"
 CHIPS, SCHEDULE, INTERACTIONS = (
@@ -360,3 +362,61 @@ def test_ctrl_c_is_told_in_one_word_whatever_was_half_made_just_then() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "Interrupted.")
+
+
+def test_a_ctrl_c_that_meets_a_callback_of_the_collector_ends_the_command_all_the_same() -> None:
+    code = """
+import os, signal
+import click
+from warmup_pipeline.cli.session import OneLineGroup
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Collected:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+@click.command()
+def work():
+    Collected()
+    for number in range(10**9):
+        pass
+    print("went on")
+
+OneLineGroup(commands={"work": work}).main(["work"], prog_name="warmup")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stderr, ran.stdout) == (130, "Interrupted.\n", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql+psycopg2://bob:hidden@127.0.0.1:port/dagster", "port"),
+        ("mysql://bob:hidden@127.0.0.1/dagster", "MySQLdb"),
+        ("postgresql+psycopg2://bob:hidden@127.0.0.1:1/dagster?sslmode=bogus", "sslmode"),
+    ],
+)
+def test_an_address_of_dagsters_history_that_cannot_be_used_is_told_in_one_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(REPOSITORY / "deploy" / "postgres"))
+    monkeypatch.setenv("WARMUP_DAGSTER_DATABASE_URL", address)
+    line = project.refused("health")
+    assert said in line
+    assert "hidden" not in line
+
+
+def test_who_acts_and_why_are_kept_in_one_line_without_what_controls_a_terminal(project: Project) -> None:
+    asked = ("chips", "add", "odd", "--phone", "5511900000001", "--label", "Zé 👨\u200d👩\u200d👧")
+    assert project.run(*asked, "--author", "a\x1b[1mb", "--reason", "one\ntwo\x1b[31m").exit_code == 0
+    (file,) = project.root.rglob("warmup.db")
+    (action,) = rows_of(Store(f"sqlite:///{file}"), "SELECT author, reason FROM operator_actions")
+    assert action == {"author": "a [1mb", "reason": "one two [31m"}
+    assert "label must be one line" in project.refused(
+        "chips", "add", "odder", "--phone", "5511900000002", "--label", "bad\udcff"
+    )
