@@ -8,6 +8,7 @@ that means bad input. Do not add: commands.
 from __future__ import annotations
 
 import _thread
+import atexit
 import gc
 import getpass
 import os
@@ -15,7 +16,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -162,9 +163,9 @@ class OneLineGroup(click.Group):
         """Run a command line; exits the process unless told otherwise."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        sys.unraisablehook = _hears_again(sys.unraisablehook)
         try:
-            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            with _hearing_again():
+                code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.UsageError as error:
             _fail(_usage(error))
         except click.ClickException as error:
@@ -173,7 +174,7 @@ class OneLineGroup(click.Group):
             _let_go(interrupted)
             click.echo("Interrupted.", err=True)
             # What is pressed while the process ends would only tear that apart.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
             sys.exit(_INTERRUPTED)
         except InputError as error:
             _fail(*error.lines)
@@ -185,11 +186,13 @@ class OneLineGroup(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _hears_again(before: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Return a hook for what Python cannot raise that has a Ctrl-C told once more.
+@contextmanager
+def _hearing_again() -> Iterator[None]:
+    """Have a Ctrl-C that Python cannot raise told once more.
 
     One that meets a callback of the collector's, say, is dropped there, and the command would go on.
     """
+    before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         kind = unraisable.exc_type
@@ -203,7 +206,11 @@ def _hears_again(before: Callable[[Any], Any]) -> Callable[[Any], None]:
         else:
             before(unraisable)
 
-    return hook
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _let_go(interrupted: click.Abort) -> None:
