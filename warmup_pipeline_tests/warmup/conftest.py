@@ -12,6 +12,7 @@ import pytest
 from warmup_pipeline.store import migrate, schema
 from warmup_pipeline.store.engine import Store
 from warmup_pipeline_tests.conftest import new_postgres_database
+from warmup_pipeline_tests.support import Lab, chip_row, open_lab
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
@@ -57,3 +58,12 @@ def _emptied(store: Store) -> Store:
         for table in reversed(schema.metadata.sorted_tables):
             tx.connection.execute(table.delete())
     return store
+
+
+@pytest.fixture
+def lab(store: Store) -> Iterator[Lab]:
+    """Eight chips that know each other, on both databases."""
+    with open_lab(store) as opened:
+        opened.add([chip_row(n, ddd=11) for n in range(1, 9)])
+        opened.cycle()
+        yield opened

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,15 +34,6 @@ from warmup_pipeline_tests.warmup.test_sending_aside import SOON_S, one_at_a_tim
 from warmup_pipeline_tests.warmup.test_troubles import BEFORE_SENDING, _Interrupting, seen
 
 Then = Callable[[httpx.Response], Awaitable[None] | None]
-
-
-@pytest.fixture
-def lab(store: Store) -> Iterator[Lab]:
-    """Eight chips that know each other, on both databases."""
-    with open_lab(store) as opened:
-        opened.add([chip_row(n, ddd=11) for n in range(1, 9)])
-        opened.cycle()
-        yield opened
 
 
 class Asked(SocketTransport):

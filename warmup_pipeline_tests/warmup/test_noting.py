@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import httpx
 import pytest
 
-from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import noting, operating, send
 from warmup_pipeline.warmup.approved import load_approved
 from warmup_pipeline.warmup.lifecycle import CycleRefused
 from warmup_pipeline.warmup.outcomes import record_outcomes
 from warmup_pipeline.warmup.withdrawing import INTERRUPTED, withdraw
-from warmup_pipeline_tests.support import Lab, chip_row, open_lab, rows_of
-from warmup_pipeline_tests.warmup.test_sending_aside import one_at_a_time, ready_to_send
+from warmup_pipeline_tests.support import Lab, rows_of
+from warmup_pipeline_tests.warmup.test_sending_aside import one_at_a_time, ready_to_send, refuse_sends
 from warmup_pipeline_tests.warmup.test_troubles import _Interrupting, assert_nothing_lost
-
-
-@pytest.fixture
-def lab(store: Store) -> Iterator[Lab]:
-    """Eight chips that know each other, on both databases."""
-    with open_lab(store) as opened:
-        opened.add([chip_row(n, ddd=11) for n in range(1, 9)])
-        opened.cycle()
-        yield opened
 
 
 def states(lab: Lab) -> list[str]:
@@ -77,8 +65,7 @@ def test_where_the_log_fails_once_the_other_failures_are_told_all_the_same(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cycle = ready_to_send(lab)
-    refusals = {"rules": [{"match": {"route": "any-send"}, "kind": "status", "code": 400}]}
-    httpx.post(f"{lab.base_url}/_sim/faults", json=refusals, trust_env=False).raise_for_status()
+    refuse_sends(lab)
     real, asked = lab.log.failure, []
 
     def failure(title: str, traceback: str) -> None:

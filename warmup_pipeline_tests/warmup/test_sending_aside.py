@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,13 +19,12 @@ from dagster._utils.interrupts import capture_interrupts
 
 from warmup_pipeline.store import message_writes
 from warmup_pipeline.store.cycles import Cycle
-from warmup_pipeline.store.engine import Store
 from warmup_pipeline.warmup import approved, lifecycle, noting, operating, send
 from warmup_pipeline.warmup.outcomes import record_outcomes
 from warmup_pipeline.warmup.timelapse.clock import VirtualClock
 from warmup_pipeline.warmup.timelapse.transport import SimulatorTransport
 from warmup_pipeline.warmup.wanted import Wanted
-from warmup_pipeline_tests.support import MORNING, Lab, chip_row, due_openings, open_lab, rows_of
+from warmup_pipeline_tests.support import MORNING, Lab, chip_row, due_openings, rows_of
 from warmup_pipeline_tests.warmup.test_troubles import (
     BEFORE_SENDING,
     _Interrupting,
@@ -35,15 +34,6 @@ from warmup_pipeline_tests.warmup.test_troubles import (
 
 SOON_S = 30.0
 """Longer than anything here takes: only what would wait for ever runs into it."""
-
-
-@pytest.fixture
-def lab(store: Store) -> Iterator[Lab]:
-    """Eight chips that know each other, on both databases."""
-    with open_lab(store) as opened:
-        opened.add([chip_row(n, ddd=11) for n in range(1, 9)])
-        opened.cycle()
-        yield opened
 
 
 def ready_to_send(lab: Lab) -> Cycle:
@@ -249,8 +239,7 @@ def test_between_telling_of_one_failure_and_the_next_the_others_are_listened_to(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cycle = ready_to_send(lab)
-    refusals = {"rules": [{"match": {"route": "any-send"}, "kind": "status", "code": 400}]}
-    httpx.post(f"{lab.base_url}/_sim/faults", json=refusals, trust_env=False).raise_for_status()
+    refuse_sends(lab)
     told: list[str] = []
 
     def failure(title: str, traceback: str) -> None:
@@ -261,6 +250,12 @@ def test_between_telling_of_one_failure_and_the_next_the_others_are_listened_to(
     report = send.send_messages(lab.world, cycle)
     assert report.numbers["failed"] == 4
     assert [word for word in told if word == "listened"] == told[1::2]
+
+
+def refuse_sends(lab: Lab) -> None:
+    """Have the gateway refuse every send."""
+    refusals = {"rules": [{"match": {"route": "any-send"}, "kind": "status", "code": 400}]}
+    httpx.post(f"{lab.base_url}/_sim/faults", json=refusals, trust_env=False).raise_for_status()
 
 
 def one_at_a_time(lab: Lab) -> None:
